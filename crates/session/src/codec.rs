@@ -146,14 +146,19 @@ pub(crate) mod optional_secret_text {
     use serde::{Deserialize, Deserializer, Serializer};
     use tokenkeep_secret::SecretString;
 
-    pub(crate) fn serialize<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        secret: &Option<SecretString>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match secret {
             Some(secret) => serializer.serialize_some(secret.expose()),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SecretString>, D::Error> {
         Option::<String>::deserialize(deserializer).map(|text| text.map(SecretString::new))
     }
 }
@@ -164,7 +169,10 @@ pub(crate) mod secret_texts {
     use serde::{Deserialize, Deserializer, Serializer};
     use tokenkeep_secret::SecretString;
 
-    pub(crate) fn serialize<S: Serializer>(secrets: &[SecretString], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        secrets: &[SecretString],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(secrets.len()))?;
         for secret in secrets {
             list.serialize_element(secret.expose())?;
@@ -172,7 +180,9 @@ pub(crate) mod secret_texts {
         list.end()
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretString>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<SecretString>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         Ok(texts.into_iter().map(SecretString::new).collect())
     }
@@ -199,8 +209,14 @@ mod tests {
     }
 
     fn new_bytes() -> Zeroizing<Vec<u8>> {
-        encode(&New { a: 7, later: vec![(1 << 20, Some(-1)), (0, None)], b: "b", text: "x".repeat(300), float: 0.5 })
-            .unwrap()
+        encode(&New {
+            a: 7,
+            later: vec![(1 << 20, Some(-1)), (0, None)],
+            b: "b",
+            text: "x".repeat(300),
+            float: 0.5,
+        })
+        .unwrap()
     }
 
     #[test]

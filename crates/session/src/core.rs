@@ -123,7 +123,9 @@ impl Core {
         }
         let entry = self.store.get(&self.key).await?;
         let known = match &entry {
-            Some(entry) => Known { record: Some(Record::decode(&entry.value)?), revision: Some(entry.revision) },
+            Some(entry) => {
+                Known { record: Some(Record::decode(&entry.value)?), revision: Some(entry.revision) }
+            }
             None => Known { record: None, revision: None },
         };
         Ok(self.publish(known))
@@ -144,7 +146,8 @@ impl Core {
         };
         let mut shared = self.shared();
         // A slower reader must not bring back what a faster one has replaced.
-        if let Some(newer) = shared.known.clone().filter(|newer| newer.revision > known.revision && known.revision.is_some())
+        if let Some(newer) =
+            shared.known.clone().filter(|newer| newer.revision > known.revision && known.revision.is_some())
         {
             return newer;
         }
@@ -174,11 +177,12 @@ impl Core {
                     None => None,
                 }
             }
-            (Some(old), Some(new)) if old.sign_in == new.sign_in => (new.attempt > old.attempt && new.pending.is_none())
-                .then(|| Event::Renewed {
+            (Some(old), Some(new)) if old.sign_in == new.sign_in => {
+                (new.attempt > old.attempt && new.pending.is_none()).then(|| Event::Renewed {
                     attempt: new.attempt,
                     expires_at: new.access_for(None, None).and_then(|access| access.expires_at()),
-                }),
+                })
+            }
             (_, Some(_)) => Some(Event::SignedIn {}),
             (Some(_), None) => Some(Event::SignedOut {}),
             (None, None) => None,
@@ -203,7 +207,10 @@ impl Core {
         let core = Arc::clone(self);
         let _ = thread::spawn(async move {
             if let Err(error) = core.reload().await {
-                tracing::warn!(code = error.code(), "the store cannot be read; the token in memory stays in use");
+                tracing::warn!(
+                    code = error.code(),
+                    "the store cannot be read; the token in memory stays in use"
+                );
             }
             // The warm path reads boot time alone; a wall clock that was set forward is noticed here.
             if !core.snapshot.load().is_valid(&*core.clock) {

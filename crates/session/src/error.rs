@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokenkeep_auth0::{IdTokenRefusal, TokenError, TokenErrorKind};
 use tokenkeep_store::StoreError;
 
-use crate::record::{Actor, End};
+use crate::host::Actor;
+use crate::record::End;
 
 /// Why a session did not do what was asked. Cheap to clone, since one failure answers every waiting caller.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,7 +89,9 @@ impl SessionError {
             Self::RenewalFailed(failure) => failure.is_transient(),
             Self::SignIn(error) => error.is_transient(),
             Self::Busy(_) | Self::NotSaved { .. } => true,
-            Self::Store(error) => matches!(**error, StoreError::WriterBusy { .. } | StoreError::LeaseHeld { .. }),
+            Self::Store(error) => {
+                matches!(**error, StoreError::WriterBusy { .. } | StoreError::LeaseHeld { .. })
+            }
             _ => false,
         }
     }
@@ -136,10 +139,12 @@ impl fmt::Display for LoginReason {
         match self {
             Self::NeverSignedIn => f.write_str("nobody has signed in to this session"),
             Self::Ended(end) => end.fmt(f),
-            Self::MfaRequired(_) => f.write_str("the issuer asks for another factor before it renews the session"),
-            Self::NoRefreshToken => {
-                f.write_str("the access token is used up and there is no refresh token (was offline_access granted?)")
+            Self::MfaRequired(_) => {
+                f.write_str("the issuer asks for another factor before it renews the session")
             }
+            Self::NoRefreshToken => f.write_str(
+                "the access token is used up and there is no refresh token (was offline_access granted?)",
+            ),
         }
     }
 }
@@ -167,7 +172,10 @@ pub struct Failure {
 impl Failure {
     /// Whether a later attempt can succeed without anyone doing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, TokenErrorKind::Unavailable | TokenErrorKind::RateLimited | TokenErrorKind::Protocol)
+        matches!(
+            self.kind,
+            TokenErrorKind::Unavailable | TokenErrorKind::RateLimited | TokenErrorKind::Protocol
+        )
     }
 
     /// A stable word for the kind, for machines.

@@ -113,7 +113,13 @@ impl RenewalNote {
 
     /// The attempt failed: the next may start after a wait that doubles with each failure (full jitter by `random`, from
     /// 0 to 1), or after what the issuer asked for, whichever is longer.
-    pub(crate) fn failed(self, failure: &Failure, asked: Option<Duration>, random: f64, clock: &dyn Clock) -> Self {
+    pub(crate) fn failed(
+        self,
+        failure: &Failure,
+        asked: Option<Duration>,
+        random: f64,
+        clock: &dyn Clock,
+    ) -> Self {
         let ceiling = FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(1 << 16));
         let wait = ceiling.min(LONGEST_WAIT).mul_f64(random.clamp(0.0, 1.0)).max(asked.unwrap_or_default());
         let noted = NotedFailure {
@@ -164,7 +170,8 @@ impl RenewalNote {
     }
 
     pub(crate) fn encode(&self) -> Result<Note, StoreError> {
-        let bytes = codec::encode(self).ok_or_else(|| StoreError::Invalid { what: "a note cannot be encoded".into() })?;
+        let bytes = codec::encode(self)
+            .ok_or_else(|| StoreError::Invalid { what: "a note cannot be encoded".into() })?;
         Note::new(bytes.to_vec())
     }
 
@@ -244,7 +251,13 @@ mod tests {
     #[test]
     fn the_longest_note_fits() {
         let clock = clock();
-        let mut note = RenewalNote::sent(u64::MAX, u32::MAX, Some(Fingerprint::of(&"t".into())), &record(&clock), &clock);
+        let mut note = RenewalNote::sent(
+            u64::MAX,
+            u32::MAX,
+            Some(Fingerprint::of(&"t".into())),
+            &record(&clock),
+            &clock,
+        );
         note.by = Actor::this();
         note.by.host = "h".repeat(64);
         note.by.user = Some("u".repeat(64));
@@ -267,8 +280,16 @@ mod tests {
             waits.push(note.failure.as_ref().unwrap().wait_ms / 1000);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        let asked = RenewalNote::sent(1, 0, None, &record(&clock), &clock).failed(&failure(), Some(Duration::from_secs(9)), 0.0, &clock);
-        assert!(asked.not_due(true, &clock).is_some(), "an explicit renewal waits as long as the issuer asked");
+        let asked = RenewalNote::sent(1, 0, None, &record(&clock), &clock).failed(
+            &failure(),
+            Some(Duration::from_secs(9)),
+            0.0,
+            &clock,
+        );
+        assert!(
+            asked.not_due(true, &clock).is_some(),
+            "an explicit renewal waits as long as the issuer asked"
+        );
         clock.advance(Duration::from_secs(9));
         assert!(asked.not_due(false, &clock).is_none());
     }
@@ -276,7 +297,8 @@ mod tests {
     #[test]
     fn an_explicit_renewal_skips_the_backoff() {
         let clock = clock();
-        let note = RenewalNote::sent(1, 3, None, &record(&clock), &clock).failed(&failure(), None, 1.0, &clock);
+        let note =
+            RenewalNote::sent(1, 3, None, &record(&clock), &clock).failed(&failure(), None, 1.0, &clock);
         assert!(note.not_due(false, &clock).is_some());
         assert!(note.not_due(true, &clock).is_none());
     }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::{self, optional_secret_text, secret_text, secret_texts};
 use crate::fingerprint::Fingerprint;
-pub use crate::host::Actor;
+use crate::host::Actor;
 use crate::moment::Moment;
 use crate::settings::StoredSettings;
 
@@ -21,8 +21,25 @@ const VERSION: u16 = 1;
 
 /// Every field of [`Record`]; what else an entry holds was added by a newer version and is kept as it stands.
 const FIELDS: &[&str] = &[
-    "v", "sign_in", "state", "settings", "refresh_token", "id_token", "subject", "profile", "access", "pending",
-    "attempt", "signed_in", "renewed", "renewers", "end", "to_revoke", "hold", "issuer", "skew_s",
+    "v",
+    "sign_in",
+    "state",
+    "settings",
+    "refresh_token",
+    "id_token",
+    "subject",
+    "profile",
+    "access",
+    "pending",
+    "attempt",
+    "signed_in",
+    "renewed",
+    "renewers",
+    "end",
+    "to_revoke",
+    "hold",
+    "issuer",
+    "skew_s",
 ];
 
 /// Whether the stored session can be used.
@@ -136,7 +153,8 @@ impl Access {
 
 /// Compares scopes as sets: order and repetition mean nothing (RFC 6749, section 3.3).
 pub(crate) fn same_scope(one: &str, other: &str) -> bool {
-    let set = |scope: &str| scope.split_whitespace().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let set =
+        |scope: &str| scope.split_whitespace().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
     one == other || set(one) == set(other)
 }
 
@@ -217,8 +235,12 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             EndReason::SignedOut => write!(f, "signed out by {}", self.by)?,
-            EndReason::Reused => f.write_str("the issuer saw a refresh token used twice and revoked the session")?,
-            EndReason::Revoked | EndReason::Other => f.write_str("the issuer no longer takes the refresh token")?,
+            EndReason::Reused => {
+                f.write_str("the issuer saw a refresh token used twice and revoked the session")?
+            }
+            EndReason::Revoked | EndReason::Other => {
+                f.write_str("the issuer no longer takes the refresh token")?
+            }
         }
         match (&self.error, &self.description) {
             (Some(error), Some(description)) => write!(f, " ({error}: {description})")?,
@@ -273,7 +295,9 @@ impl Record {
         struct Version {
             v: u16,
         }
-        let corrupt = || StoreError::Corrupt { what: "the stored session, which decrypts but cannot be read".to_owned() };
+        let corrupt = || StoreError::Corrupt {
+            what: "the stored session, which decrypts but cannot be read".to_owned(),
+        };
         let bytes = value.expose();
         let Version { v } = codec::decode(bytes).ok_or_else(corrupt)?;
         if v > VERSION {

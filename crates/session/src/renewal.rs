@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep_auth0::{Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind};
+use tokenkeep_auth0::{
+    Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind,
+};
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::{Lease, StoreError};
 use tokio::sync::watch;
@@ -121,7 +123,12 @@ impl Core {
     }
 
     /// The stored access token for `order`, if no API has rejected it.
-    pub(crate) fn usable(&self, order: &Order, record: &Record, note: Option<&RenewalNote>) -> Option<Arc<Snapshot>> {
+    pub(crate) fn usable(
+        &self,
+        order: &Order,
+        record: &Record,
+        note: Option<&RenewalNote>,
+    ) -> Option<Arc<Snapshot>> {
         let access = record.access_for(order.audience.as_deref(), order.scope.as_deref())?;
         let fingerprint = Fingerprint::of(&access.token);
         let rejected = order.rejected.as_ref() == Some(&fingerprint)
@@ -172,7 +179,9 @@ impl Core {
             }
             let noted = note.as_ref().map_or(0, RenewalNote::finished_attempt);
             let seen = *seen.get_or_insert(noted);
-            if let Some(failure) = note.as_ref().filter(|note| note.attempt > seen).and_then(RenewalNote::failure) {
+            if let Some(failure) =
+                note.as_ref().filter(|note| note.attempt > seen).and_then(RenewalNote::failure)
+            {
                 return Err(failed(failure));
             }
             let waited = started.elapsed();
@@ -218,7 +227,9 @@ impl Core {
             let exchange = Exchange {
                 attempt: next_attempt(record, note.as_ref()),
                 sent: record.refresh_token.clone(),
-                cut_off: note.as_ref().is_some_and(|note| note.attempt > record.attempt && note.outcome_unknown()),
+                cut_off: note
+                    .as_ref()
+                    .is_some_and(|note| note.attempt > record.attempt && note.outcome_unknown()),
                 order: order.clone(),
             };
             let failures = note.as_ref().map_or(0, |note| note.failures);
@@ -233,7 +244,9 @@ impl Core {
                 "renewing"
             );
             match ask(&client, record, &exchange).await {
-                Ok(answer) => return self.settle(lease, &client, &known, &answer, &exchange, &sent, early).await,
+                Ok(answer) => {
+                    return self.settle(lease, &client, &known, &answer, &exchange, &sent, early).await;
+                }
                 Err(error) if error.kind() == TokenErrorKind::InvalidGrant && exchange.sent.is_some() => {
                     // Final only for the token that is stored now: somebody may have signed in meanwhile.
                     let now = self.reload().await?;
@@ -260,7 +273,8 @@ impl Core {
         let (Some(record), Some(revision)) = (&known.record, known.revision) else {
             return Err(SessionError::LoginRequired(LoginReason::NeverSignedIn));
         };
-        let reused = error.error_description().is_some_and(|text| text.to_ascii_lowercase().contains("reuse"));
+        let reused =
+            error.error_description().is_some_and(|text| text.to_ascii_lowercase().contains("reuse"));
         let ended = record.ended(StoredEnd {
             reason: if reused { EndReason::Reused } else { EndReason::Revoked }.as_str().to_owned(),
             at: Moment::now(&*self.clock),
@@ -313,7 +327,12 @@ impl Core {
     ) -> SessionError {
         let note = sent.failed(&failure, asked, random::fraction(), &*self.clock);
         let failure = note.failure().unwrap_or(failure);
-        tracing::warn!(code = failure.code(), status = failure.status, attempt = failure.attempt, "the renewal failed");
+        tracing::warn!(
+            code = failure.code(),
+            status = failure.status,
+            attempt = failure.attempt,
+            "the renewal failed"
+        );
         if let Ok(note) = note.encode()
             && let Err(error) = lease.set_note(&note).await
         {
@@ -342,7 +361,8 @@ impl Core {
 /// Whether a new token set can be got without a person.
 pub(crate) fn is_renewable(record: &Record) -> bool {
     record.state == State::Active
-        && (record.refresh_token.is_some() || record.settings.flow == tokenkeep_auth0::Flow::ClientCredentials.as_str())
+        && (record.refresh_token.is_some()
+            || record.settings.flow == tokenkeep_auth0::Flow::ClientCredentials.as_str())
 }
 
 pub(crate) fn stored_token(known: &Known) -> Option<&SecretString> {
@@ -352,7 +372,9 @@ pub(crate) fn stored_token(known: &Known) -> Option<&SecretString> {
 /// The error for a renewal that failed: another factor is asked of a person, everything else of time.
 pub(crate) fn failed(failure: Failure) -> SessionError {
     match failure.kind {
-        TokenErrorKind::MfaRequired => SessionError::LoginRequired(LoginReason::MfaRequired(Box::new(failure))),
+        TokenErrorKind::MfaRequired => {
+            SessionError::LoginRequired(LoginReason::MfaRequired(Box::new(failure)))
+        }
         _ => SessionError::RenewalFailed(failure),
     }
 }

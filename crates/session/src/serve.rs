@@ -41,7 +41,11 @@ impl Core {
                     .ok_or(error);
             }
             Ok(Err(error)) => return fallback.and_then(|valid| self.fall_back(valid, &error)).ok_or(error),
-            Err(_) => return Ok(AccessToken::shared(fallback.unwrap_or_else(none)).with_remark(Some(Remark::RenewalSlow))),
+            Err(_) => {
+                return Ok(
+                    AccessToken::shared(fallback.unwrap_or_else(none)).with_remark(Some(Remark::RenewalSlow))
+                );
+            }
         };
         let renewing = Arc::clone(&self).renew_joined(order.clone());
         match fallback_after_look {
@@ -52,7 +56,10 @@ impl Core {
                 Err(_) if valid.is_valid(&*self.clock) => {
                     Ok(AccessToken::shared(valid).with_remark(Some(Remark::RenewalSlow)))
                 }
-                Err(_) => Arc::clone(&self).renew_joined(order.clone()).await.map(|snapshot| self.hand_out(snapshot, &order)),
+                Err(_) => Arc::clone(&self)
+                    .renew_joined(order.clone())
+                    .await
+                    .map(|snapshot| self.hand_out(snapshot, &order)),
             },
         }
     }
@@ -78,10 +85,14 @@ impl Core {
         }
         let remark = match error {
             SessionError::RenewalFailed(failure) => Remark::RenewalFailed(failure.clone()),
-            SessionError::LoginRequired(LoginReason::MfaRequired(failure)) => Remark::RenewalFailed((**failure).clone()),
+            SessionError::LoginRequired(LoginReason::MfaRequired(failure)) => {
+                Remark::RenewalFailed((**failure).clone())
+            }
             SessionError::LoginRequired(LoginReason::NoRefreshToken) => Remark::ShorterThanAsked,
             SessionError::Busy(_) => Remark::RenewalSlow,
-            SessionError::NotSaved { source } | SessionError::Store(source) => Remark::StoreFailed(source.to_string()),
+            SessionError::NotSaved { source } | SessionError::Store(source) => {
+                Remark::StoreFailed(source.to_string())
+            }
             SessionError::System { .. } | SessionError::Settings(_) => Remark::StoreFailed(error.to_string()),
             // Ended, signed out or replaced: what is in memory belongs to the past.
             _ => return None,
@@ -176,7 +187,9 @@ fn none() -> Arc<Snapshot> {
     Arc::new(Snapshot::none())
 }
 
-async fn finished(mut outcome: watch::Receiver<Option<Result<(), SessionError>>>) -> Result<(), SessionError> {
+async fn finished(
+    mut outcome: watch::Receiver<Option<Result<(), SessionError>>>,
+) -> Result<(), SessionError> {
     match outcome.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
         // Its task is gone without a word; the caller looks at the store itself.

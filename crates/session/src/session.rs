@@ -125,7 +125,7 @@ impl Session {
         SessionBuilder {
             store,
             name: name.to_owned(),
-            clock: Arc::new(SystemClock),
+            clock: SystemClock::shared(),
             waits: Waits { patience: Duration::from_secs(1), lease: Duration::from_secs(60) },
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep_auth0::{Answer, IdTokenClaims, IdTokenExpectations, IdTokenVerdict, TokenClient, TokenTypeHint};
+use tokenkeep_auth0::{
+    Answer, IdTokenClaims, IdTokenExpectations, IdTokenVerdict, TokenClient, TokenTypeHint,
+};
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::{Expected, Lease, StoreError};
 use tokio::sync::watch;
@@ -70,7 +72,9 @@ impl Core {
             let mut next = with_answer(base, answer, exchange, &*self.clock);
             next.issuer = Some(client.cached());
             match &verdict {
-                Verdict::Good(claims) => grant(&mut next, access_of(base, answer, exchange), claims.as_deref(), answer),
+                Verdict::Good(claims) => {
+                    grant(&mut next, access_of(base, answer, exchange), claims.as_deref(), answer)
+                }
                 Verdict::Unjudged => {
                     next.pending = access_of(base, answer, exchange)
                         .zip(answer.id_token.clone())
@@ -259,7 +263,9 @@ impl Core {
     pub(crate) async fn login_required(&self) -> Result<(), SessionError> {
         let known = self.reload().await?;
         let end = known.record.as_ref().and_then(Record::end);
-        Err(SessionError::LoginRequired(end.map_or(LoginReason::NeverSignedIn, |end| LoginReason::Ended(Box::new(end)))))
+        Err(SessionError::LoginRequired(
+            end.map_or(LoginReason::NeverSignedIn, |end| LoginReason::Ended(Box::new(end))),
+        ))
     }
 }
 
@@ -291,7 +297,12 @@ fn standing(now: &Known, sign_in: &str, exchange: &Exchange) -> Standing {
 }
 
 /// Judges an answer without the network.
-pub(crate) fn judge(client: &TokenClient, record: &Record, answer: &Answer, now: std::time::SystemTime) -> Verdict {
+pub(crate) fn judge(
+    client: &TokenClient,
+    record: &Record,
+    answer: &Answer,
+    now: std::time::SystemTime,
+) -> Verdict {
     if answer.access_token.as_ref().is_none_or(SecretString::is_empty) {
         return Verdict::Refused(Refusal::NoAccessToken);
     }
@@ -336,7 +347,9 @@ async fn judge_fetching(
             client.reload_keys().await?;
             match judge_id_token(client, record, id_token, now) {
                 // The issuer's own key set does not have the key that signed it.
-                Verdict::Unjudged => Ok(Verdict::Refused(Refusal::IdToken(tokenkeep_auth0::IdTokenRefusal::Key))),
+                Verdict::Unjudged => {
+                    Ok(Verdict::Refused(Refusal::IdToken(tokenkeep_auth0::IdTokenRefusal::Key)))
+                }
                 verdict => Ok(verdict),
             }
         }
@@ -345,7 +358,12 @@ async fn judge_fetching(
 }
 
 /// The entry with what any answer changes, good or not: its refresh token and who got it.
-fn with_answer(base: &Record, answer: &Answer, exchange: &Exchange, clock: &dyn tokenkeep_clock::Clock) -> Record {
+fn with_answer(
+    base: &Record,
+    answer: &Answer,
+    exchange: &Exchange,
+    clock: &dyn tokenkeep_clock::Clock,
+) -> Record {
     let mut next = base.clone();
     let now = Moment::now(clock);
     if let Some(refresh_token) = &answer.refresh_token {
@@ -392,7 +410,12 @@ pub(crate) fn access_of(base: &Record, answer: &Answer, exchange: &Exchange) -> 
 }
 
 /// The entry with a good answer's tokens; what the answer lacks keeps its old value.
-pub(crate) fn grant(next: &mut Record, access: Option<Access>, claims: Option<&IdTokenClaims>, answer: &Answer) {
+pub(crate) fn grant(
+    next: &mut Record,
+    access: Option<Access>,
+    claims: Option<&IdTokenClaims>,
+    answer: &Answer,
+) {
     if let Some(access) = access {
         next.set_access(access);
     }

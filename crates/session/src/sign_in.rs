@@ -132,7 +132,9 @@ impl Core {
         if record.sign_in != sign_in {
             return Ok(());
         }
-        let Some(old) = before.record.as_ref().filter(|old| old.state == State::Active) else { return Ok(()) };
+        let Some(old) = before.record.as_ref().filter(|old| old.state == State::Active) else {
+            return Ok(());
+        };
         self.shared().identity = None;
         match self.store.put(&self.key, &old.encode()?, Expected::At(revision)).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => self.reload().await.map(drop),
@@ -172,7 +174,10 @@ impl Core {
                 Ok(now) => now,
                 // What cannot be read is replaced as well: signing in again is how one mends it.
                 Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
-                    Arc::new(Known { record: None, revision: self.store.revision(&self.key).await.unwrap_or(None) })
+                    Arc::new(Known {
+                        record: None,
+                        revision: self.store.revision(&self.key).await.unwrap_or(None),
+                    })
                 }
                 Err(error) => return Err(error),
             };

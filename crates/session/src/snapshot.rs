@@ -124,10 +124,14 @@ pub enum Remark {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RenewalFailed(failure) => write!(f, "the token is still valid, but renewing it failed: {failure}"),
+            Self::RenewalFailed(failure) => {
+                write!(f, "the token is still valid, but renewing it failed: {failure}")
+            }
             Self::RenewalSlow => f.write_str("the token is still valid; its renewal is under way"),
             Self::StoreFailed(why) => write!(f, "the token is still valid, but could not be renewed: {why}"),
-            Self::ShorterThanAsked => f.write_str("the issuer gave the token a shorter life than was asked for"),
+            Self::ShorterThanAsked => {
+                f.write_str("the issuer gave the token a shorter life than was asked for")
+            }
         }
     }
 }

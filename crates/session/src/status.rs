@@ -109,7 +109,8 @@ impl Core {
         let note = note.filter(|note| note.is_about(record));
         let access = record.access_for(None, None);
         let ended = record.end();
-        let valid = self.usable(&Order::default(), record, note.as_ref()).is_some_and(|it| it.is_valid(clock));
+        let valid =
+            self.usable(&Order::default(), record, note.as_ref()).is_some_and(|it| it.is_valid(clock));
         Ok(Status {
             state: match (&ended, valid) {
                 (Some(_), _) => SessionState::Ended,
@@ -130,10 +131,15 @@ impl Core {
             renewed_at: record.renewed.as_ref().map(|renewed| renewed.at.wall_time()),
             renewed_by: record.renewed.as_ref().map(|renewed| renewed.by.clone()),
             attempt: record.attempt,
-            last_failure: note.as_ref().filter(|note| note.attempt >= record.attempt).and_then(RenewalNote::failure),
+            last_failure: note
+                .as_ref()
+                .filter(|note| note.attempt >= record.attempt)
+                .and_then(RenewalNote::failure),
             renewing: note
                 .as_ref()
-                .filter(|note| matches!(note.phase, Phase::Sent | Phase::Saving) && note.attempt > record.attempt)
+                .filter(|note| {
+                    matches!(note.phase, Phase::Sent | Phase::Saving) && note.attempt > record.attempt
+                })
                 .map(|note| holder(Some(note), note.at.elapsed(clock).unwrap_or_default())),
             ended,
             issuer_clock_ahead_s: record.skew_s,

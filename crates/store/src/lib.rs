@@ -11,5 +11,7 @@ mod store;
 
 pub use error::StoreError;
 pub use key::Key;
-pub use store::{Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore};
+pub use store::{
+    Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
+};
 pub use tokenkeep_secret::{Secret, SecretString};
