@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest host or user name that is kept, in bytes: a note has little room.
-const NAME_BYTES: usize = 64;
+/// Longest host name and longest user name that are kept, in bytes: a note has little room.
+const HOST_BYTES: usize = 64;
+const USER_BYTES: usize = 32;
 
 /// A process that acted on a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +36,9 @@ impl Actor {
     /// This process.
     pub(crate) fn this() -> Self {
         static NAMES: OnceLock<(String, Option<String>)> = OnceLock::new();
-        let (host, user) = NAMES.get_or_init(|| (bounded(host_name()), user_name().map(bounded)));
+        let (host, user) = NAMES.get_or_init(|| {
+            (bounded(host_name(), HOST_BYTES), user_name().map(|name| bounded(name, USER_BYTES)))
+        });
         Self { host: host.clone(), pid: std::process::id(), user: user.clone() }
     }
 
@@ -58,8 +61,8 @@ impl Actor {
     }
 }
 
-fn bounded(mut name: String) -> String {
-    while name.len() > NAME_BYTES {
+fn bounded(mut name: String, limit: usize) -> String {
+    while name.len() > limit {
         name.pop();
     }
     name
@@ -106,6 +109,6 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_at_a_character() {
-        assert_eq!(bounded("ä".repeat(40)).len(), 64);
+        assert_eq!(bounded("ä".repeat(40), 63).len(), 62);
     }
 }

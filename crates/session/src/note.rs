@@ -17,8 +17,9 @@ use crate::record::Record;
 
 const VERSION: u8 = 1;
 
-/// Longest text of the issuer's in a note, in bytes; the whole note has 512.
-const TEXT_BYTES: usize = 100;
+/// Longest `error` and longest description in a note, in bytes; the whole note has 512.
+const ERROR_BYTES: usize = 40;
+const TEXT_BYTES: usize = 80;
 
 /// The first wait after a failure; each further one doubles it, with full jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -125,8 +126,8 @@ impl RenewalNote {
         let noted = NotedFailure {
             kind: kind_name(failure.kind).to_owned(),
             status: failure.status,
-            error: failure.error.clone().map(bounded),
-            text: failure.description.clone().map(bounded),
+            error: failure.error.clone().map(|text| bounded(text, ERROR_BYTES)),
+            text: failure.description.clone().map(|text| bounded(text, TEXT_BYTES)),
             wait_ms: whole_ms(wait),
             asked_ms: whole_ms(asked.unwrap_or_default()),
             unknown: failure.outcome_unknown,
@@ -185,8 +186,8 @@ fn sign_in_mark(record: &Record) -> String {
     record.sign_in.chars().take(8).collect()
 }
 
-fn bounded(mut text: String) -> String {
-    while text.len() > TEXT_BYTES {
+fn bounded(mut text: String, limit: usize) -> String {
+    while text.len() > limit {
         text.pop();
     }
     text
@@ -260,7 +261,7 @@ mod tests {
         );
         note.by = Actor::this();
         note.by.host = "h".repeat(64);
-        note.by.user = Some("u".repeat(64));
+        note.by.user = Some("u".repeat(32));
         note.by.pid = u32::MAX;
         note.at.boot_id = "00000000-0000-0000-0000-000000000000".to_owned();
         let note = note.failed(&failure(), Some(Duration::from_secs(86_400)), 1.0, &clock);
