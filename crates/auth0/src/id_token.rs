@@ -350,7 +350,7 @@ fn from_seconds(seconds: f64) -> Option<SystemTime> {
 
 fn session_expiry(claims: &Map<String, Value>) -> Option<SystemTime> {
     let seconds = claims.get("session_expiry")?.as_f64()?;
-    if seconds >= 1.0 && seconds < LATEST_SECONDS { from_seconds(seconds) } else { None }
+    if (1.0..LATEST_SECONDS).contains(&seconds) { from_seconds(seconds) } else { None }
 }
 
 /// `at` and `by`; where no such time exists, `at` alone, which is far enough.
@@ -368,3 +368,7 @@ fn check_organization(claims: &Map<String, Value>, wanted: &str) -> Result<(), I
     };
     if same { Ok(()) } else { Err(IdTokenRefusal::Organization) }
 }
+
+#[cfg(test)]
+#[path = "id_token/tests.rs"]
+mod tests;
