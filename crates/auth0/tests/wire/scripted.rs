@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokenkeep_auth0::{TokenClient, TokenClientBuilder};
+use tokenkeep_auth0::{CachedIssuer, TokenClient, TokenClientBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// What to do with a request to `/oauth/token`.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Answer with this status, these header lines and this body.
     Answer(u16, String, String),
     /// Close the connection without a word once the request is there.
@@ -28,26 +28,26 @@ pub enum Step {
 }
 
 impl Step {
-    pub fn ok(body: &str) -> Self {
+    pub(crate) fn ok(body: &str) -> Self {
         Self::Answer(200, String::new(), body.to_owned())
     }
 
-    pub fn status(status: u16, body: &str) -> Self {
+    pub(crate) fn status(status: u16, body: &str) -> Self {
         Self::Answer(status, String::new(), body.to_owned())
     }
 }
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub line: String,
-    pub head: String,
-    pub body: String,
-    pub at: Instant,
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
+    pub(crate) at: Instant,
 }
 
-pub struct Issuer {
-    pub url: String,
+pub(crate) struct Issuer {
+    pub(crate) url: String,
     state: Arc<State>,
 }
 
@@ -60,12 +60,12 @@ struct State {
 }
 
 impl Issuer {
-    pub async fn start(script: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) async fn start(script: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::serve(listener, script)
     }
 
-    pub fn serve(listener: TcpListener, script: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) fn serve(listener: TcpListener, script: impl IntoIterator<Item = Step>) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(State {
             url: url.clone(),
@@ -83,36 +83,46 @@ impl Issuer {
     }
 
     /// What `path` answers from now on.
-    pub fn page(&self, path: &str, status: u16, body: impl Into<String>) {
+    pub(crate) fn page(&self, path: &str, status: u16, body: impl Into<String>) {
         let mut pages = self.state.pages.lock().unwrap();
         pages.retain(|(known, _, _)| known != path);
         pages.push((path.to_owned(), status, body.into()));
     }
 
     /// The requests to `path` so far.
-    pub fn seen(&self, path: &str) -> Vec<Seen> {
+    pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
         let seen = self.state.seen.lock().unwrap();
         seen.iter().filter(|request| request.line.split(' ').nth(1) == Some(path)).cloned().collect()
     }
 
-    pub fn token_requests(&self) -> usize {
+    pub(crate) fn token_requests(&self) -> usize {
         self.seen("/oauth/token").len()
     }
 
-    pub fn builder(&self) -> TokenClientBuilder {
+    pub(crate) fn builder(&self) -> TokenClientBuilder {
         TokenClient::builder(&self.url, "client-1")
     }
 
-    pub fn client(&self) -> TokenClient {
+    pub(crate) fn client(&self) -> TokenClient {
         self.builder().build().unwrap()
     }
 }
 
-pub fn discovery(url: &str) -> String {
+pub(crate) fn discovery(url: &str) -> String {
     format!(
         r#"{{"issuer":"{url}/","token_endpoint":"{url}/oauth/token","jwks_uri":"{url}/jwks","userinfo_endpoint":"{url}/userinfo",
             "revocation_endpoint":"{url}/oauth/revoke","device_authorization_endpoint":"{url}/oauth/device/code"}}"#
     )
+}
+
+/// What another client of this issuer would have stored.
+pub(crate) fn cached_for(url: &str) -> CachedIssuer {
+    cached_from(&discovery(url))
+}
+
+pub(crate) fn cached_from(discovery: &str) -> CachedIssuer {
+    let cached = format!(r#"{{"metadata":{{"value":{discovery},"fetched_at":1700000000}}}}"#);
+    serde_json::from_str(&cached).unwrap()
 }
 
 async fn handle(mut stream: TcpStream, state: Arc<State>) {

@@ -1,14 +1,11 @@
 //! The refresh exchange: what is sent again, when, and what never is.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "shared by several test binaries")]
-
-mod scripted;
 
 use std::time::Duration;
 
-use scripted::{Issuer, Step};
 use tokenkeep_auth0::{Answer, RefreshRequest, TokenClient, TokenError, TokenErrorKind as Kind};
 use tokenkeep_secret::SecretString;
+
+use crate::scripted::{self, Issuer, Step};
 
 const TOKEN: &str = "v1.canary-refresh-token-0123456789";
 const GOOD: &str =
@@ -256,7 +253,7 @@ async fn without_a_connection_nothing_was_sent_and_it_is_tried_again() {
     let address = closed.local_addr().unwrap();
     drop(closed);
     let client = TokenClient::builder(&format!("http://{address}"), "client-1").build().unwrap();
-    client.prime(cached_for(&format!("http://{address}")));
+    client.prime(scripted::cached_for(&format!("http://{address}")));
     let error = client.refresh(&request()).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts(), error.outcome_unknown()), (Kind::Unavailable, 3, false));
     assert_eq!(error.status(), None);
@@ -264,7 +261,7 @@ async fn without_a_connection_nothing_was_sent_and_it_is_tried_again() {
     // The issuer comes back while it is tried again.
     let client =
         TokenClient::builder(&format!("http://{address}"), "client-1").max_retries(200).build().unwrap();
-    client.prime(cached_for(&format!("http://{address}")));
+    client.prime(scripted::cached_for(&format!("http://{address}")));
     let trying = tokio::spawn(async move { client.refresh(&request()).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -278,7 +275,7 @@ async fn a_token_endpoint_that_moved_is_found_again() {
     let issuer = Issuer::start([Step::ok(GOOD)]).await;
     let client = issuer.client();
     let moved = scripted::discovery(&issuer.url).replace("/oauth/token", "/old/token");
-    client.prime(cached_from(&moved));
+    client.prime(scripted::cached_from(&moved));
     let answer = refresh(&client).await.unwrap();
     assert_eq!((answer.resent, issuer.token_requests()), (1, 1));
     assert_eq!(issuer.seen("/old/token").len(), 1);
@@ -310,13 +307,4 @@ async fn the_client_secret_goes_where_it_belongs() {
     assert!(!seen[0].body.contains("client_id"));
     assert!(seen[1].body.ends_with("&client_id=client-1&client_secret=s%26cret"));
     assert!(!seen[1].head.contains("authorization"));
-}
-
-fn cached_for(url: &str) -> tokenkeep_auth0::CachedIssuer {
-    cached_from(&scripted::discovery(url))
-}
-
-fn cached_from(discovery: &str) -> tokenkeep_auth0::CachedIssuer {
-    let cached = format!(r#"{{"metadata":{{"value":{discovery},"fetched_at":1700000000}}}}"#);
-    serde_json::from_str(&cached).unwrap()
 }
