@@ -26,7 +26,9 @@ pub enum StoreError {
     },
 
     /// Nothing is set that could open the vault.
-    #[error("nothing is set that opens the vault; tried: {tried}. Set TOKENKEEP_IDENTITY or TOKENKEEP_PASSPHRASE_FILE, or run on a terminal")]
+    #[error(
+        "nothing is set that opens the vault; tried: {tried}. Set TOKENKEEP_IDENTITY or TOKENKEEP_PASSPHRASE_FILE, or run on a terminal"
+    )]
     NoUnlockSource {
         /// What was looked at, and why each did not serve.
         tried: String,
@@ -67,7 +69,9 @@ pub enum StoreError {
     },
 
     /// The OS keychain could not be used.
-    #[error("the OS keychain cannot be used: {reason}. Set TOKENKEEP_IDENTITY or TOKENKEEP_PASSPHRASE_FILE instead")]
+    #[error(
+        "the OS keychain cannot be used: {reason}. Set TOKENKEEP_IDENTITY or TOKENKEEP_PASSPHRASE_FILE instead"
+    )]
     Keychain {
         /// What it said, or that it did not answer in time.
         reason: String,
