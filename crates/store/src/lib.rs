@@ -7,6 +7,8 @@
 
 mod error;
 mod key;
+#[cfg(feature = "keychain")]
+mod keychain;
 mod memory;
 mod store;
 #[cfg(feature = "vault")]
@@ -14,6 +16,8 @@ mod vault;
 
 pub use error::StoreError;
 pub use key::Key;
+#[cfg(feature = "keychain")]
+pub use keychain::SystemKeychain;
 pub use memory::MemoryStore;
 pub use store::{
     Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
