@@ -5,3 +5,4 @@ mod issuer;
 mod refresh;
 mod scripted;
 mod sign_in;
+mod tenant;
