@@ -2,6 +2,9 @@
 #![cfg(all(feature = "keychain", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)] // A failed step fails its test; a skipped one says so.
 
+#[cfg(feature = "conformance")]
+#[path = "keychain/conformance.rs"]
+mod conformance;
 #[path = "keychain/session.rs"]
 mod session;
 
