@@ -17,7 +17,7 @@ use crate::events::Event;
 use crate::fingerprint::Fingerprint;
 use crate::moment::whole_ms;
 use crate::note::RenewalNote;
-use crate::record::{EndReason, Identity, Record};
+use crate::record::{EndReason, Identity, Record, same_scope};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::thread;
@@ -262,6 +262,19 @@ impl Core {
         }
         self.shared().client = Some((record.sign_in.clone(), client.clone()));
         Ok(client)
+    }
+
+    /// The audience and scope to ask for to replace `snapshot`: none of them for the sign-in's own token.
+    pub(crate) async fn wish_behind(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Result<(Option<String>, Option<String>), SessionError> {
+        let known = self.reload().await?;
+        let own = known.record.as_ref().is_none_or(|record| {
+            record.settings.audience == snapshot.audience
+                && same_scope(&record.settings.scope, &snapshot.scope)
+        });
+        Ok(if own { (None, None) } else { (snapshot.audience.clone(), Some(snapshot.scope.clone())) })
     }
 
     /// Binds the handle to the identity of `record` if it is not bound yet.

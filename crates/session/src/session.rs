@@ -247,7 +247,9 @@ impl Session {
         }
         let fingerprint = snapshot.fingerprint();
         self.core.reject(fingerprint.clone());
-        let order = Order { rejected: Some(fingerprint), min_ttl: Duration::ZERO, ..Order::default() };
+        let (audience, scope) = self.core.wish_behind(snapshot).await?;
+        let rejected = Some(fingerprint);
+        let order = Order { rejected, min_ttl: Duration::ZERO, audience, scope, ..Order::default() };
         self.ask(order).await.map(Some)
     }
 

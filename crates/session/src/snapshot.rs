@@ -20,6 +20,8 @@ pub(crate) const DEFAULT_MIN_TTL: Duration = Duration::from_secs(60);
 pub(crate) struct Snapshot {
     pub token: SecretString,
     pub token_type: String,
+    pub audience: Option<String>,
+    pub scope: String,
     pub granted: Option<String>,
     pub expires_at: Option<SystemTime>,
     pub attempt: u64,
@@ -41,6 +43,8 @@ impl Snapshot {
         Self {
             token: SecretString::default(),
             token_type: String::new(),
+            audience: None,
+            scope: String::new(),
             granted: None,
             expires_at: None,
             attempt: 0,
@@ -63,6 +67,8 @@ impl Snapshot {
         Self {
             token: access.token.clone(),
             token_type: access.token_type.clone(),
+            audience: access.audience.clone(),
+            scope: access.scope.clone(),
             granted: access.granted.clone(),
             expires_at: access.expires_at(),
             attempt: access.attempt,
