@@ -1,1 +1,41 @@
+//! Keeps one signed-in session fresh: a good access token at hand, renewed exactly once however many tasks, processes and
+//! machines ask.
+//!
+//! This is the only crate that knows both tokens and storage. [`Session`] is what callers hold; the renewal protocol is in
+//! `renewal.rs` and what becomes of an answer in `settle.rs`.
 
+#![forbid(unsafe_code)]
+
+mod codec;
+mod core;
+mod error;
+mod events;
+mod fingerprint;
+mod host;
+mod moment;
+mod note;
+mod profile;
+mod random;
+mod record;
+mod renewal;
+mod serve;
+mod session;
+mod settings;
+mod settle;
+mod sign_in;
+mod sign_out;
+mod snapshot;
+mod status;
+mod thread;
+
+pub use error::{Failure, Holder, LoginReason, Refusal, SessionError};
+pub use events::{Event, Events};
+pub use host::Actor;
+pub use record::{End, EndReason};
+pub use session::{Session, SessionBuilder, TokenRequest};
+pub use settings::{Settings, SignIn};
+pub use sign_in::SignedIn;
+pub use sign_out::{Revocation, SignOut, SignedOut};
+pub use snapshot::{AccessToken, Remark};
+pub use status::{SessionState, Status, TokenSet};
+pub use tokenkeep_secret::SecretString;

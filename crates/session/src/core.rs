@@ -1,0 +1,293 @@
+//! What all handles of one session in this process share: what is known of the store, and what is judged from it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokenkeep_auth0::TokenClient;
+use tokenkeep_clock::Clock;
+use tokenkeep_store::{Key, Revision, SecretStore, StoreError};
+use tokio::sync::{broadcast, watch};
+
+use crate::SessionError;
+use crate::events::Event;
+use crate::fingerprint::Fingerprint;
+use crate::moment::whole_ms;
+use crate::note::RenewalNote;
+use crate::record::{EndReason, Identity, Record};
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::thread;
+
+/// Every session's key begins with this, so that other things can be kept in the same store.
+pub(crate) const KEY_PREFIX: &str = "session/";
+
+/// How often a warm session looks whether another process has changed it.
+const CHECK_EVERY: Duration = Duration::from_millis(900);
+
+/// Rejected access tokens that are remembered.
+const REJECTED: usize = 16;
+
+/// How long callers wait, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// What a caller with a valid token waits for anything.
+    pub patience: Duration,
+    /// What a caller without one waits for another process's lease.
+    pub lease: Duration,
+}
+
+pub(crate) struct Core {
+    pub store: Arc<dyn SecretStore>,
+    pub key: Key,
+    pub name: String,
+    pub clock: Arc<dyn Clock>,
+    pub waits: Waits,
+    /// The sign-in's own access token, for the warm path.
+    pub snapshot: ArcSwap<Snapshot>,
+    pub events: broadcast::Sender<Event>,
+    /// Boot time in milliseconds from which the next look at the store is due.
+    next_check: AtomicU64,
+    shared: Mutex<Shared>,
+}
+
+/// Never locked across an await.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub known: Option<Arc<Known>>,
+    /// What this handle is bound to; another identity under the name makes it answer `Replaced`.
+    pub identity: Option<Identity>,
+    pub flight: Option<Flight>,
+    /// The token set that is in memory because the store does not take it.
+    pub unsaved: Option<Arc<StoreError>>,
+    rejected: VecDeque<Fingerprint>,
+    client: Option<(String, TokenClient)>,
+}
+
+/// A renewal under way in this process.
+#[derive(Clone)]
+pub(crate) struct Flight {
+    pub order: crate::renewal::Order,
+    pub outcome: watch::Receiver<Option<Result<(), SessionError>>>,
+}
+
+/// The session as it was read from the store.
+pub(crate) struct Known {
+    /// `None`: the store has no such session.
+    pub record: Option<Record>,
+    pub revision: Option<Revision>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Arc<dyn SecretStore>,
+        name: String,
+        clock: Arc<dyn Clock>,
+        waits: Waits,
+    ) -> Result<Self, StoreError> {
+        let key = Key::new(format!("{KEY_PREFIX}{name}"))?;
+        let (events, _) = broadcast::channel(64);
+        Ok(Self {
+            store,
+            key,
+            name,
+            clock,
+            waits,
+            snapshot: ArcSwap::from_pointee(Snapshot::none()),
+            events,
+            next_check: AtomicU64::new(0),
+            shared: Mutex::new(Shared::default()),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        // Nothing in a critical section can leave it half done, so a panic elsewhere does not matter here.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store has now. Reads the entry only if its revision is another than the known one.
+    pub(crate) async fn reload(&self) -> Result<Arc<Known>, SessionError> {
+        let revision = self.store.revision(&self.key).await?;
+        let known = self.shared().known.clone();
+        if let Some(known) = known.filter(|known| known.revision == revision) {
+            return Ok(known);
+        }
+        let entry = self.store.get(&self.key).await?;
+        let known = match &entry {
+            Some(entry) => {
+                Known { record: Some(Record::decode(&entry.value)?), revision: Some(entry.revision) }
+            }
+            None => Known { record: None, revision: None },
+        };
+        Ok(self.publish(known))
+    }
+
+    /// The note beside the entry, if there is one that can be read.
+    pub(crate) async fn note(&self) -> Result<Option<RenewalNote>, SessionError> {
+        let note = self.store.note(&self.key).await?;
+        Ok(note.as_ref().and_then(RenewalNote::decode))
+    }
+
+    /// The note, and with it what other processes know of rejected tokens.
+    pub(crate) async fn heed_note(&self, known: &Known) -> Result<Option<RenewalNote>, SessionError> {
+        let note = self.note().await?;
+        let about = note.as_ref().zip(known.record.as_ref()).filter(|(note, record)| note.is_about(record));
+        if let Some(rejected) = about.and_then(|(note, _)| note.rejected.clone()) {
+            self.reject(rejected);
+        }
+        Ok(note)
+    }
+
+    /// Makes what is durable visible: the snapshot, and the events that follow from the difference.
+    pub(crate) fn publish(&self, known: Known) -> Arc<Known> {
+        let known = Arc::new(known);
+        let snapshot = match known.record.as_ref().and_then(|record| record.access_for(None, None)) {
+            Some(access) => Snapshot::of(access, &*self.clock),
+            None => Snapshot::none(),
+        };
+        let mut shared = self.shared();
+        // A slower reader must not bring back what a faster one has replaced.
+        if let Some(newer) =
+            shared.known.clone().filter(|newer| newer.revision > known.revision && known.revision.is_some())
+        {
+            return newer;
+        }
+        let usable = !snapshot.token.is_empty()
+            && !shared.rejected.contains(&snapshot.fingerprint())
+            && shared.agrees(known.record.as_ref());
+        self.snapshot.store(Arc::new(if usable { snapshot } else { Snapshot::none() }));
+        let before = shared.known.replace(Arc::clone(&known));
+        drop(shared);
+        if let Some(before) = before {
+            self.announce(&before, &known);
+        }
+        known
+    }
+
+    fn announce(&self, before: &Known, now: &Known) {
+        if before.revision == now.revision {
+            return;
+        }
+        let event = match (&before.record, &now.record) {
+            (_, Some(record)) if record.end().is_some() => {
+                let was_ended = before.record.as_ref().is_some_and(|record| record.end().is_some());
+                match record.end() {
+                    Some(_) if was_ended => None,
+                    Some(end) if end.reason == EndReason::SignedOut => Some(Event::SignedOut {}),
+                    Some(end) => Some(Event::LoginRequired { end: Box::new(end) }),
+                    None => None,
+                }
+            }
+            (Some(old), Some(new)) if old.sign_in == new.sign_in => {
+                (new.attempt > old.attempt && new.pending.is_none()).then(|| Event::Renewed {
+                    attempt: new.attempt,
+                    expires_at: new.access_for(None, None).and_then(|access| access.expires_at()),
+                })
+            }
+            (_, Some(_)) => Some(Event::SignedIn {}),
+            (Some(_), None) => Some(Event::SignedOut {}),
+            (None, None) => None,
+        };
+        if let Some(event) = event {
+            // An error only says that nobody listens.
+            let _ = self.events.send(event);
+        }
+    }
+
+    /// Hands at most one look at the store a second to the renewal thread; the caller does not wait for it.
+    pub(crate) fn check_soon(self: &Arc<Self>, now: Duration) {
+        let due = self.next_check.load(Ordering::Relaxed);
+        let now = whole_ms(now);
+        if now < due {
+            return;
+        }
+        let next = now.saturating_add(whole_ms(CHECK_EVERY));
+        if self.next_check.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let core = Arc::clone(self);
+        let _ = thread::spawn(async move {
+            let looked = async { core.heed_note(&*core.reload().await?).await };
+            if let Err(error) = looked.await {
+                tracing::warn!(
+                    code = error.code(),
+                    "the store cannot be read; the token in memory stays in use"
+                );
+            }
+            // The warm path reads boot time alone; a wall clock that was set forward is noticed here.
+            if !core.snapshot.load().is_valid(&*core.clock) {
+                core.snapshot.store(Arc::new(Snapshot::none()));
+            }
+        });
+    }
+
+    /// From now on `token` is never served again by this process.
+    pub(crate) fn reject(&self, token: Fingerprint) {
+        let mut shared = self.shared();
+        if shared.rejected.contains(&token) {
+            return;
+        }
+        if self.snapshot.load().fingerprint() == token {
+            self.snapshot.store(Arc::new(Snapshot::none()));
+        }
+        shared.rejected.push_back(token);
+        if shared.rejected.len() > REJECTED {
+            shared.rejected.pop_front();
+        }
+    }
+
+    pub(crate) fn is_rejected(&self, token: &Fingerprint) -> bool {
+        self.shared().rejected.contains(token)
+    }
+
+    /// The token client of the stored settings, made once on the renewal thread, so that its connections live there.
+    pub(crate) fn client(&self, record: &Record) -> Result<TokenClient, SessionError> {
+        let known = self.shared().client.clone();
+        if let Some((sign_in, client)) = known.filter(|(sign_in, _)| *sign_in == record.sign_in) {
+            drop(sign_in);
+            return Ok(client);
+        }
+        let client = record.settings.to_settings().client(Arc::clone(&self.clock))?;
+        if let Some(issuer) = &record.issuer {
+            client.prime(issuer.clone());
+        }
+        self.shared().client = Some((record.sign_in.clone(), client.clone()));
+        Ok(client)
+    }
+
+    /// Binds the handle to the identity of `record` if it is not bound yet.
+    pub(crate) fn bind(&self, record: &Record) -> Result<(), SessionError> {
+        let mut shared = self.shared();
+        if !shared.agrees(Some(record)) {
+            return Err(SessionError::Replaced);
+        }
+        let identity = record.identity();
+        if shared.identity.as_ref().is_none_or(|bound| bound.subject.is_none()) {
+            shared.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    /// The settings of the last sign-in.
+    pub(crate) async fn settings(&self) -> Result<Option<Settings>, SessionError> {
+        Ok(self.reload().await?.record.as_ref().map(|record| record.settings.to_settings()))
+    }
+}
+
+impl Shared {
+    fn agrees(&self, record: Option<&Record>) -> bool {
+        match (&self.identity, record) {
+            (Some(bound), Some(record)) => bound.agrees_with(&record.identity()),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The renewal protocol: one exchange of a session's refresh token at a time, across every process that shares the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenkeep_auth0::{
+    Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind,
+};
+use tokenkeep_secret::SecretString;
+use tokenkeep_store::{Lease, StoreError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::SessionError;
+use crate::core::{Core, Known};
+use crate::error::{Failure, Holder, LoginReason};
+use crate::events::Event;
+use crate::fingerprint::Fingerprint;
+use crate::host::Actor;
+use crate::moment::Moment;
+use crate::note::{Phase, RenewalNote};
+use crate::random;
+use crate::record::{EndReason, Record, State, StoredEnd};
+use crate::settle::Exchange;
+use crate::snapshot::{DEFAULT_MIN_TTL, Snapshot};
+
+/// After an exchange that was cut off, no second rotation starts for this long: the first request may still arrive, and
+/// an issuer forgives only the token before the last.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// How often a final answer is checked against a store that has moved on.
+const ROUNDS: u32 = 3;
+
+/// The first and the longest pause between two looks at a lease that another holds.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
+/// What a caller wants of the session.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Order {
+    /// How long the token should be alive.
+    pub min_ttl: Duration,
+    /// A forced renewal: only a token set of a later attempt will do.
+    pub after: Option<u64>,
+    /// Asked for by a person or a program, so that the backoff is skipped.
+    pub explicit: bool,
+    /// The access token an API has rejected.
+    pub rejected: Option<Fingerprint>,
+    /// Further parameters of the refresh request.
+    pub parameters: Vec<(String, String)>,
+    /// The API, if it is another than the sign-in's.
+    pub audience: Option<String>,
+    /// The scope, if it is another than the sign-in's.
+    pub scope: Option<String>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self {
+            min_ttl: DEFAULT_MIN_TTL,
+            after: None,
+            explicit: false,
+            rejected: None,
+            parameters: Vec::new(),
+            audience: None,
+            scope: None,
+        }
+    }
+}
+
+/// What to do about an order, judged from what is stored.
+pub(crate) enum Decision {
+    Good(Arc<Snapshot>),
+    Login(LoginReason),
+    /// The last attempt failed and the next is not due.
+    NotDue(Failure),
+    Renew,
+}
+
+enum Waited {
+    Taken(Lease),
+    /// Somebody else's renewal is the answer.
+    Answered,
+}
+
+impl Core {
+    /// Judges `order` by what is known. No network, no lease.
+    pub(crate) fn decide(
+        &self,
+        order: &Order,
+        known: &Known,
+        note: Option<&RenewalNote>,
+    ) -> Result<Decision, SessionError> {
+        let Some(record) = &known.record else {
+            return Ok(Decision::Login(LoginReason::NeverSignedIn));
+        };
+        self.bind(record)?;
+        if let Some(end) = record.end() {
+            return Ok(Decision::Login(LoginReason::Ended(Box::new(end))));
+        }
+        let note = note.filter(|note| note.is_about(record));
+        if let Some(snapshot) = self.usable(order, record, note) {
+            let new_enough = order.after.is_none_or(|after| snapshot.attempt > after);
+            let alive = if order.after.is_some() {
+                snapshot.is_valid(&*self.clock)
+            } else {
+                snapshot.is_good(order.min_ttl, &*self.clock)
+            };
+            // Parameters have to be sent, whatever is stored.
+            if new_enough && alive && order.parameters.is_empty() {
+                return Ok(Decision::Good(snapshot));
+            }
+        }
+        if !is_renewable(record) {
+            return Ok(Decision::Login(LoginReason::NoRefreshToken));
+        }
+        if let Some(failure) = note.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+            return Ok(Decision::NotDue(failure));
+        }
+        if let Some(since) = record.hold.as_ref().filter(|since| !since.is_past(HOLD, &*self.clock)) {
+            return Ok(Decision::NotDue(held_back(since, record.attempt)));
+        }
+        Ok(Decision::Renew)
+    }
+
+    /// The stored access token for `order`, if no API has rejected it.
+    pub(crate) fn usable(
+        &self,
+        order: &Order,
+        record: &Record,
+        note: Option<&RenewalNote>,
+    ) -> Option<Arc<Snapshot>> {
+        let access = record.access_for(order.audience.as_deref(), order.scope.as_deref())?;
+        let fingerprint = Fingerprint::of(&access.token);
+        let rejected = order.rejected.as_ref() == Some(&fingerprint)
+            || note.is_some_and(|note| note.rejected.as_ref() == Some(&fingerprint))
+            || self.is_rejected(&fingerprint);
+        (!rejected).then(|| Arc::new(Snapshot::of(access, &*self.clock)))
+    }
+
+    /// One renewal: waits for the lease, looks again, asks the issuer, and stores what it answered. Runs on the renewal
+    /// thread to its end, whoever is still waiting. A token set that the store does not take is reported through `early`
+    /// while it is still being saved.
+    pub(crate) async fn renew_once(
+        self: &Arc<Self>,
+        order: &Order,
+        early: &watch::Sender<Option<Result<(), SessionError>>>,
+    ) -> Result<(), SessionError> {
+        match self.wait_for_lease(order).await? {
+            Waited::Answered => Ok(()),
+            Waited::Taken(lease) => {
+                let outcome = self.renew_under(&lease, order, early).await;
+                if let Err(error) = lease.release().await {
+                    tracing::debug!(%error, "the lease ends with this handle instead");
+                }
+                outcome
+            }
+        }
+    }
+
+    /// Tries for the lease, and watches what its holder does meanwhile: what it stores, or its failure, is the answer for
+    /// everyone who was waiting.
+    async fn wait_for_lease(&self, order: &Order) -> Result<Waited, SessionError> {
+        let started = Instant::now();
+        let mut pause = PAUSES.0;
+        let mut seen = None;
+        loop {
+            match self.store.lease(&self.key, Duration::ZERO).await {
+                Ok(lease) => return Ok(Waited::Taken(lease)),
+                Err(StoreError::LeaseHeld { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let known = self.reload().await?;
+            let note = self.note().await?;
+            match self.decide(order, &known, note.as_ref())? {
+                Decision::Good(_) => return Ok(Waited::Answered),
+                Decision::Login(reason) => return Err(SessionError::LoginRequired(reason)),
+                Decision::NotDue(failure) => return Err(failed(failure)),
+                Decision::Renew => {}
+            }
+            let noted = note.as_ref().map_or(0, RenewalNote::finished_attempt);
+            let seen = *seen.get_or_insert(noted);
+            if let Some(failure) =
+                note.as_ref().filter(|note| note.attempt > seen).and_then(RenewalNote::failure)
+            {
+                return Err(failed(failure));
+            }
+            let waited = started.elapsed();
+            if waited >= self.waits.lease {
+                return Err(SessionError::Busy(holder(note.as_ref(), waited)));
+            }
+            sleep(pause.mul_f64(0.5 + random::fraction() / 2.0)).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
+        }
+    }
+
+    async fn renew_under(
+        self: &Arc<Self>,
+        lease: &Lease,
+        order: &Order,
+        early: &watch::Sender<Option<Result<(), SessionError>>>,
+    ) -> Result<(), SessionError> {
+        for _ in 0..ROUNDS {
+            let known = self.reload().await?;
+            let note = self.note().await?;
+            if let Some(record) = known.record.as_ref().filter(|record| record.pending.is_some()) {
+                self.bind(record)?;
+                let about = note.as_ref().filter(|note| note.is_about(record));
+                if let Some(failure) = about.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+                    return Err(failed(failure));
+                }
+                self.judge_pending(lease, &known, early).await?;
+                continue;
+            }
+            match self.decide(order, &known, note.as_ref())? {
+                Decision::Good(_) => return Ok(()),
+                Decision::Login(reason) => return Err(SessionError::LoginRequired(reason)),
+                Decision::NotDue(failure) => return Err(failed(failure)),
+                Decision::Renew => {}
+            }
+            let Some(record) = &known.record else { continue };
+            let client = self.client(record)?;
+            // Before the note: an issuer whose endpoints cannot be found has not been asked anything yet.
+            if let Err(error) = client.load_metadata().await {
+                return Err(self.note_failure(lease, record, note.as_ref(), order, &error).await);
+            }
+            let note = note.filter(|note| note.is_about(record));
+            let exchange = Exchange {
+                attempt: next_attempt(record, note.as_ref()),
+                sent: record.refresh_token.clone(),
+                cut_off: note
+                    .as_ref()
+                    .is_some_and(|note| note.attempt > record.attempt && note.outcome_unknown()),
+                order: order.clone(),
+            };
+            let failures = note.as_ref().map_or(0, |note| note.failures);
+            let rejected = order.rejected.clone().or_else(|| note.and_then(|note| note.rejected));
+            let sent = RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock);
+            lease.set_note(&sent.encode()?).await?;
+            tracing::info!(
+                attempt = exchange.attempt,
+                cut_off = exchange.cut_off,
+                forced = order.after.is_some(),
+                rejected = order.rejected.is_some(),
+                "renewing"
+            );
+            match ask(&client, record, &exchange).await {
+                Ok(answer) => {
+                    return self.settle(lease, &client, &known, &answer, &exchange, &sent, early).await;
+                }
+                Err(error) if error.kind() == TokenErrorKind::InvalidGrant && exchange.sent.is_some() => {
+                    // Final only for the token that is stored now: somebody may have signed in meanwhile.
+                    let now = self.reload().await?;
+                    if stored_token(&now) == exchange.sent.as_ref() {
+                        return self.end(lease, &now, &error, &exchange, &sent).await;
+                    }
+                    lease.set_note(&sent.done(&*self.clock).encode()?).await?;
+                }
+                Err(error) => return Err(self.fail(lease, sent, &error, exchange.attempt).await),
+            }
+        }
+        Err(SessionError::Busy(holder(None, Duration::ZERO)))
+    }
+
+    /// The issuer has refused the stored refresh token for good: what was granted goes, the settings and the reason stay.
+    async fn end(
+        &self,
+        lease: &Lease,
+        known: &Known,
+        error: &TokenError,
+        exchange: &Exchange,
+        sent: &RenewalNote,
+    ) -> Result<(), SessionError> {
+        let (Some(record), Some(revision)) = (&known.record, known.revision) else {
+            return Err(SessionError::LoginRequired(LoginReason::NeverSignedIn));
+        };
+        let reused =
+            error.error_description().is_some_and(|text| text.to_ascii_lowercase().contains("reuse"));
+        let ended = record.ended(StoredEnd {
+            reason: if reused { EndReason::Reused } else { EndReason::Revoked }.as_str().to_owned(),
+            at: Moment::now(&*self.clock),
+            by: Actor::this(),
+            error: error.error().map(str::to_owned),
+            description: error.error_description().map(str::to_owned),
+            refused: exchange.sent.as_ref().map(Fingerprint::of),
+        });
+        tracing::warn!(error = error.error(), "the issuer has ended the session");
+        match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
+            Ok(revision) => {
+                self.publish(Known { record: Some(ended), revision: Some(revision) });
+            }
+            // Whoever came first, by signing in or out, has the last word.
+            Err(StoreError::Conflict { .. }) => {
+                self.reload().await?;
+            }
+            Err(error) => {
+                // Not stored, so the next process asks once more; this answer stands for those who wait.
+                tracing::warn!(%error, "the end of the session could not be stored");
+            }
+        }
+        let _ = lease.set_note(&sent.clone().done(&*self.clock).encode()?).await;
+        let known = self.reload().await?;
+        match known.record.as_ref().map(|record| (record.state, record.end())) {
+            Some((State::Active, _)) if stored_token(&known) != exchange.sent.as_ref() => Ok(()),
+            Some((_, Some(end))) => Err(SessionError::LoginRequired(LoginReason::Ended(Box::new(end)))),
+            Some(_) => Err(failed(Failure::from_error(error, exchange.attempt))),
+            None => Err(SessionError::LoginRequired(LoginReason::NeverSignedIn)),
+        }
+    }
+
+    /// The attempt failed: writes down why and when to try again, for every process.
+    pub(crate) async fn fail(
+        &self,
+        lease: &Lease,
+        sent: RenewalNote,
+        error: &TokenError,
+        attempt: u64,
+    ) -> SessionError {
+        self.note_failed(lease, sent, Failure::from_error(error, attempt), error.retry_after()).await
+    }
+
+    pub(crate) async fn note_failed(
+        &self,
+        lease: &Lease,
+        sent: RenewalNote,
+        failure: Failure,
+        asked: Option<Duration>,
+    ) -> SessionError {
+        let note = sent.failed(&failure, asked, random::fraction(), &*self.clock);
+        let failure = note.failure().unwrap_or(failure);
+        tracing::warn!(
+            code = failure.code(),
+            status = failure.status,
+            attempt = failure.attempt,
+            "the renewal failed"
+        );
+        if let Ok(note) = note.encode()
+            && let Err(error) = lease.set_note(&note).await
+        {
+            tracing::warn!(%error, "other processes cannot be told of the failure");
+        }
+        let _ = self.events.send(Event::Failed { failure: failure.clone() });
+        failed(failure)
+    }
+
+    async fn note_failure(
+        &self,
+        lease: &Lease,
+        record: &Record,
+        note: Option<&RenewalNote>,
+        order: &Order,
+        error: &TokenError,
+    ) -> SessionError {
+        let note = note.filter(|note| note.is_about(record));
+        let attempt = next_attempt(record, note);
+        let failures = note.map_or(0, |note| note.failures);
+        let unsent = RenewalNote::sent(attempt, failures, order.rejected.clone(), record, &*self.clock);
+        self.fail(lease, unsent, error, attempt).await
+    }
+}
+
+/// Whether a new token set can be got without a person.
+pub(crate) fn is_renewable(record: &Record) -> bool {
+    record.state == State::Active
+        && (record.refresh_token.is_some()
+            || record.settings.flow == tokenkeep_auth0::Flow::ClientCredentials.as_str())
+}
+
+pub(crate) fn stored_token(known: &Known) -> Option<&SecretString> {
+    known.record.as_ref().and_then(|record| record.refresh_token.as_ref())
+}
+
+/// The error for a renewal that failed: another factor is asked of a person, everything else of time.
+pub(crate) fn failed(failure: Failure) -> SessionError {
+    match failure.kind {
+        TokenErrorKind::MfaRequired => {
+            SessionError::LoginRequired(LoginReason::MfaRequired(Box::new(failure)))
+        }
+        _ => SessionError::RenewalFailed(failure),
+    }
+}
+
+fn next_attempt(record: &Record, note: Option<&RenewalNote>) -> u64 {
+    record.attempt.max(note.map_or(0, |note| note.attempt)) + 1
+}
+
+async fn ask(client: &TokenClient, record: &Record, exchange: &Exchange) -> Result<Answer, TokenError> {
+    let (settings, order) = (&record.settings, &exchange.order);
+    match &exchange.sent {
+        Some(refresh_token) => {
+            let mut request = RefreshRequest::new(refresh_token.clone());
+            request.scope = order.scope.clone();
+            request.audience = order.audience.clone();
+            request.parameters = order.parameters.clone();
+            request.overlap = settings.overlap_ms.map(Duration::from_millis);
+            client.refresh(&request).await
+        }
+        // A service has no refresh token: it repeats its grant (RFC 6749, section 4.4).
+        None => {
+            let scope = order.scope.as_ref().unwrap_or(&settings.scope);
+            let mut request = SignInRequest::new(scope.clone());
+            request.audience = order.audience.clone().or_else(|| settings.audience.clone());
+            request.parameters = settings.parameters.iter().chain(&order.parameters).cloned().collect();
+            client.sign_in(&ClientCredentials::new(), &request).await
+        }
+    }
+}
+
+fn held_back(since: &Moment, attempt: u64) -> Failure {
+    Failure {
+        kind: TokenErrorKind::Unavailable,
+        status: None,
+        error: None,
+        description: Some("a renewal was cut off a moment ago; the next may start 30 s after it".to_owned()),
+        retry_at: Some(since.wall_time() + HOLD),
+        attempt,
+        outcome_unknown: false,
+    }
+}
+
+pub(crate) fn holder(note: Option<&RenewalNote>, waited: Duration) -> Holder {
+    let note = note.filter(|note| matches!(note.phase, Phase::Sent | Phase::Saving));
+    Holder {
+        stopped: note.is_some_and(|note| note.by.is_stopped()),
+        actor: note.map(|note| note.by.clone()),
+        since: note.map(|note| note.at.wall_time()),
+        waited,
+    }
+}
