@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Certificate;
+use reqwest::{Certificate, Client};
 use tokenkeep_clock::{Clock, SystemClock};
 
 use crate::client::{ClientAuthentication, Limits, Parts, TokenClient};
@@ -165,13 +165,15 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate>, TokenError> {
 }
 
 fn parse_certificates(pem: &[u8], name: &str) -> Result<Vec<Certificate>, TokenError> {
-    // The text is dropped: a private key given by mistake must not be quoted.
-    match Certificate::from_pem_bundle(pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(TokenError::configuration(format!(
-            "{name} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)"
-        ))),
-    }
+    // What the parsers say is dropped: a private key given by mistake must not be quoted.
+    let certificates = Certificate::from_pem_bundle(pem).ok().filter(|certificates| {
+        // The bundle is only cut into pieces so far. A client that trusts nothing else reads every one of them.
+        !certificates.is_empty()
+            && Client::builder().tls_certs_only(certificates.iter().cloned()).build().is_ok()
+    });
+    certificates.ok_or_else(|| {
+        TokenError::configuration(format!("{name} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)"))
+    })
 }
 
 #[cfg(test)]
@@ -197,10 +199,9 @@ mod tests {
             refused(good().ca_file("/nonexistent/ca.pem")).contains("/nonexistent/ca.pem cannot be read")
         );
         assert!(refused(good().ca_pem("-----BEGIN PRIVATE KEY-----\ncanary\n")).contains("no certificate"));
-        assert!(
-            !refused(good().ca_pem("-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n"))
-                .contains("canary")
-        );
+        let garbage = "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n";
+        assert!(refused(good().ca_pem(garbage)).contains("no certificate"));
+        assert!(refused(good().ca_pem("")).contains("no certificate"));
     }
 
     #[test]

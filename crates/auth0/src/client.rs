@@ -205,6 +205,16 @@ impl TokenClient {
         if let Some(metadata) = self.known_metadata() {
             return Ok(metadata);
         }
+        self.fetch_metadata().await
+    }
+
+    /// The issuer's metadata from its discovery document, whatever is in memory.
+    pub(crate) async fn reload_metadata(&self) -> Result<IssuerMetadata, TokenError> {
+        let _one_at_a_time = self.0.discovering.lock().await;
+        self.fetch_metadata().await
+    }
+
+    async fn fetch_metadata(&self) -> Result<IssuerMetadata, TokenError> {
         let asked = &self.0.parts.issuer;
         let call = self.get("discovery", discovery_url(asked)?);
         let reply = self.call_repeatedly(&call, METADATA_LIMIT).await?;

@@ -19,6 +19,9 @@ const LONGEST_TOKEN: usize = 256 * 1024;
 /// A `session_expiry` beyond this is in milliseconds, which is a mistake of a rule: it counts as absent. The year 5138.
 const LATEST_SECONDS: f64 = 1e11;
 
+/// Times are believed up to this, the year 318857: beyond it a system may have no such time.
+const FARTHEST_SECONDS: f64 = 1e13;
+
 /// What the caller knows about the sign-in that an id token must belong to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -239,7 +242,7 @@ impl Judge<'_> {
             Some(_) => return Err(IdTokenRefusal::AuthorizedParty),
         }
         let expires_at = time(claims, "exp").ok_or(IdTokenRefusal::Expired)?;
-        if later(expires_at, self.leeway) < self.now {
+        if is_past(expires_at, self.leeway, self.now) {
             return Err(IdTokenRefusal::Expired);
         }
         let issued_at = time(claims, "iat").ok_or(IdTokenRefusal::IssuedAt)?;
@@ -253,7 +256,7 @@ impl Judge<'_> {
         let auth_time = time(claims, "auth_time");
         if let Some(max_age) = expect.max_age.filter(|_| !expect.refreshed) {
             let signed_in = auth_time.ok_or(IdTokenRefusal::AuthTime)?;
-            if later(later(signed_in, max_age), self.leeway) < self.now {
+            if is_past(signed_in, max_age.saturating_add(self.leeway), self.now) {
                 return Err(IdTokenRefusal::AuthTime);
             }
         }
@@ -344,18 +347,18 @@ fn from_seconds(seconds: f64) -> Option<SystemTime> {
     if !seconds.is_finite() {
         return None;
     }
-    // Before 1970 is as past as 1970; the cast saturates.
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds as u64))
+    // Before 1970 is as past as 1970, and beyond the cap is as far as the cap; the cast saturates.
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds.min(FARTHEST_SECONDS) as u64))
 }
 
 fn session_expiry(claims: &Map<String, Value>) -> Option<SystemTime> {
     let seconds = claims.get("session_expiry")?.as_f64()?;
-    if seconds >= 1.0 && seconds < LATEST_SECONDS { from_seconds(seconds) } else { None }
+    if (1.0..LATEST_SECONDS).contains(&seconds) { from_seconds(seconds) } else { None }
 }
 
-/// `at` and `by`; where no such time exists, `at` alone, which is far enough.
-fn later(at: SystemTime, by: Duration) -> SystemTime {
-    at.checked_add(by).unwrap_or(at)
+/// Whether `now` is later than `at` and `by` together. A sum too late for any clock is not past.
+fn is_past(at: SystemTime, by: Duration, now: SystemTime) -> bool {
+    at.checked_add(by).is_some_and(|end| end < now)
 }
 
 /// An id (`org_…`) is compared to the letter with `org_id`; a name in lower case with `org_name`, which Auth0 keeps in
@@ -368,3 +371,7 @@ fn check_organization(claims: &Map<String, Value>, wanted: &str) -> Result<(), I
     };
     if same { Ok(()) } else { Err(IdTokenRefusal::Organization) }
 }
+
+#[cfg(test)]
+#[path = "id_token/tests.rs"]
+mod tests;

@@ -167,7 +167,7 @@ pub(crate) fn refusal(
         TokenErrorKind::InvalidGrant => format!("{origin} does not accept it any more, sign in again"),
         TokenErrorKind::MfaRequired => format!("{origin} asks for a second factor"),
         TokenErrorKind::AccessDenied => format!("{origin} denied access"),
-        TokenErrorKind::ExpiredCode => format!("the code ran out before it was confirmed, start again"),
+        TokenErrorKind::ExpiredCode => "the code ran out before it was confirmed, start again".to_owned(),
         TokenErrorKind::RateLimited => format!("{origin} was asked too often"),
         TokenErrorKind::Unavailable => {
             format!("{origin} is unavailable (HTTP {}), try again later", reply.status)

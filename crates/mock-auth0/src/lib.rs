@@ -1,1 +1,50 @@
+//! A real HTTP server that behaves as an Auth0 tenant, for tests.
+#![forbid(unsafe_code)]
 
+mod access;
+mod admin;
+mod api;
+mod auth_codes;
+mod authorize;
+mod bad_answer;
+mod builder;
+mod client_auth;
+mod clock;
+mod connection;
+mod control;
+mod device;
+mod device_codes;
+mod directory;
+mod error;
+mod fault_book;
+mod faults;
+mod handle;
+mod issue;
+mod keys;
+mod log;
+mod message;
+mod mint;
+mod oauth;
+mod pages;
+mod process;
+mod refresh;
+mod secrets;
+mod seed;
+mod server;
+mod settings;
+mod shared;
+mod tenant;
+mod tls;
+mod token;
+
+pub use crate::builder::{DEMO_AUDIENCE, DEMO_CLIENT, DEMO_SERVICE, DEMO_SUB, DEMO_USER, MockAuth0Builder};
+pub use crate::directory::{Api, Client, ClientAuth, DEFAULT_CONNECTION, User};
+pub use crate::error::MockError;
+pub use crate::fault_book::ActiveFault;
+pub use crate::faults::{BadAnswer, BadBody, Endpoint, Fault, FaultRule, RetryAfter};
+pub use crate::handle::MockAuth0;
+pub use crate::keys::Signing;
+pub use crate::log::{Counters, RequestRecord};
+pub use crate::secrets::fingerprint;
+pub use crate::seed::{Seed, Tokens};
+pub use crate::settings::{Revocation, Settings};

@@ -121,17 +121,16 @@ async fn poll(client: &TokenClient, asked: &Asked) -> Result<Answer, TokenError>
     let metadata = client.load_metadata().await?;
     let url = client.endpoint(doing, "token", Some(&metadata.token_endpoint))?;
     let deadline = Instant::now() + asked.prompt.expires_in;
-    let mut interval = asked.prompt.interval;
-    let mut wait = interval;
+    let mut pace = Pace::new(asked.prompt.interval);
     let mut attempts: u8 = 0;
     let mut was_lost = false;
     loop {
-        if Instant::now() + wait >= deadline {
+        if Instant::now() + pace.wait >= deadline {
             tokio::time::sleep_until(deadline).await;
             let what = "the code ran out before it was confirmed, start again";
             return Err(TokenError::new(TokenErrorKind::ExpiredCode, doing, what).with_attempts(attempts));
         }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pace.wait).await;
         let mut form = Form::new();
         form.push("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
         form.push("device_code", asked.device_code.expose());
@@ -142,16 +141,9 @@ async fn poll(client: &TokenClient, asked: &Asked) -> Result<Answer, TokenError>
             Err(error) => error,
         };
         was_lost |= error.outcome_unknown();
-        wait = match Next::of(&error) {
-            Next::Ask => interval,
-            Next::Slower => {
-                interval += SLOW_DOWN;
-                interval.max(error.retry_after().unwrap_or_default())
-            }
-            // RFC 8628, section 3.5: a network that fails is asked less often, and is no end of the sign-in.
-            Next::Later => (wait * 2).min(LONGEST_INTERVAL).max(error.retry_after().unwrap_or_default()),
-            Next::End => return Err(error.with_attempts(attempts).with_outcome_unknown(was_lost)),
-        };
+        if !pace.goes_on_after(&error) {
+            return Err(error.with_attempts(attempts).with_outcome_unknown(was_lost));
+        }
     }
 }
 
@@ -163,24 +155,36 @@ async fn ask_once(client: &TokenClient, call: &Call<'_>) -> Result<Answer, Token
     }
 }
 
-/// What follows from an answer that is not the tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Ask,
-    Slower,
-    Later,
-    End,
+/// How often the issuer is asked.
+struct Pace {
+    interval: Duration,
+    /// The wait before the next question.
+    wait: Duration,
 }
 
-impl Next {
-    fn of(error: &TokenError) -> Self {
-        match (error.kind(), error.error()) {
-            // Auth0 answers 403, the standard says 400; `slow_down` comes with 429 or 400.
-            (TokenErrorKind::Rejected, Some("authorization_pending")) => Self::Ask,
-            (TokenErrorKind::RateLimited, _) => Self::Slower,
-            (TokenErrorKind::Unavailable | TokenErrorKind::Protocol, _) => Self::Later,
-            _ => Self::End,
-        }
+impl Pace {
+    fn new(interval: Duration) -> Self {
+        Self { interval, wait: interval }
+    }
+
+    /// Whether to ask again after `error`; sets the wait until then.
+    fn goes_on_after(&mut self, error: &TokenError) -> bool {
+        let asked = error.retry_after().unwrap_or_default();
+        self.wait = match (error.kind(), error.error()) {
+            // Auth0 answers 403, the standard says 400.
+            (TokenErrorKind::Rejected, Some("authorization_pending")) => self.interval,
+            // `slow_down`, with 400 or Auth0's 429, or a 429 without a word.
+            (TokenErrorKind::RateLimited, _) => {
+                self.interval += SLOW_DOWN;
+                self.interval.max(asked)
+            }
+            // A network that fails is asked less often (RFC 8628, section 3.5), and is no end of the sign-in.
+            (TokenErrorKind::Unavailable | TokenErrorKind::Protocol, _) => {
+                (self.wait * 2).min(LONGEST_INTERVAL).max(self.interval).max(asked)
+            }
+            _ => return false,
+        };
+        true
     }
 }
 
@@ -190,6 +194,44 @@ mod tests {
 
     fn read(json: &str) -> Option<DevicePrompt> {
         Wire::parse(json.as_bytes()).and_then(read_asked).map(|asked| asked.prompt)
+    }
+
+    fn error(kind: TokenErrorKind, error: &str) -> TokenError {
+        TokenError::new(kind, "signing in", "").with_oauth(Some(error.to_owned()), None)
+    }
+
+    #[test]
+    fn the_pace_slows_as_told_and_never_below_the_interval() {
+        use TokenErrorKind as Kind;
+        let seconds = Duration::from_secs;
+        let mut pace = Pace::new(seconds(5));
+        assert!(pace.goes_on_after(&error(Kind::Rejected, "authorization_pending")));
+        assert_eq!(pace.wait, seconds(5));
+        assert!(pace.goes_on_after(&error(Kind::RateLimited, "slow_down")));
+        assert_eq!(pace.wait, seconds(10));
+        assert!(
+            pace.goes_on_after(&error(Kind::RateLimited, "slow_down").with_retry_after(Some(seconds(40))))
+        );
+        assert_eq!(pace.wait, seconds(40));
+        assert!(pace.goes_on_after(&error(Kind::Rejected, "authorization_pending")));
+        assert_eq!(pace.wait, seconds(15), "what was slowed down stays so");
+        for longer in [30, 60, 60] {
+            assert!(pace.goes_on_after(&error(Kind::Unavailable, "server_error")));
+            assert_eq!(pace.wait, seconds(longer));
+        }
+        assert!(pace.goes_on_after(&error(Kind::Protocol, "")));
+        assert!(pace.goes_on_after(&error(Kind::Rejected, "authorization_pending")));
+        assert_eq!(pace.wait, seconds(15));
+    }
+
+    #[test]
+    fn a_refusal_ends_the_questions() {
+        use TokenErrorKind as Kind;
+        for kind in
+            [Kind::AccessDenied, Kind::ExpiredCode, Kind::InvalidGrant, Kind::Rejected, Kind::Configuration]
+        {
+            assert!(!Pace::new(DEFAULT_INTERVAL).goes_on_after(&error(kind, "x")), "{kind:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! The client against real connections.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod issuer;
+mod refresh;
+mod scripted;
+mod sign_in;

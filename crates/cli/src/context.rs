@@ -1,0 +1,149 @@
+//! What a command works with: the settings of this run, and the store and session they name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenkeep_session::{Session, SessionError};
+use tokenkeep_store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
+
+use crate::args::Global;
+use crate::config::Config;
+use crate::exit::CommandError;
+use crate::input;
+use crate::output::Output;
+use crate::prompt::Prompt;
+use crate::wait;
+
+/// The settings of this run. A flag beats a variable beats `config.toml`.
+pub(crate) struct Context {
+    /// How this run prints.
+    pub(crate) output: Output,
+    /// Whether somebody can be asked.
+    pub(crate) prompt: Prompt,
+    global: Global,
+    config: Config,
+}
+
+impl Context {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// A usage error for a configuration that cannot be used.
+    pub(crate) fn new(global: Global, output: Output) -> Result<Self, CommandError> {
+        let config = Config::load()?;
+        Ok(Self { output, prompt: Prompt::new(global.no_input), global, config })
+    }
+
+    /// How long the command may take, if that is limited.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.global.timeout.or_else(|| self.config.timeout.as_ref().map(|setting| setting.value))
+    }
+
+    /// Whether the vault's passphrase is to be read from standard input.
+    pub(crate) fn passphrase_from_stdin(&self) -> bool {
+        self.global.passphrase_file.as_deref() == Some(input::STDIN.as_ref())
+    }
+
+    /// Opens the store and the session in it.
+    ///
+    /// # Errors
+    ///
+    /// What the store or the session says.
+    pub(crate) async fn session(&self) -> Result<Session, CommandError> {
+        let store = self.store().await?;
+        self.open(store).await
+    }
+
+    /// Opens the store, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn SecretStore>, CommandError> {
+        Ok(self.opening(self.prompt)?.open().await?)
+    }
+
+    /// Opens the session that this run names.
+    ///
+    /// # Errors
+    ///
+    /// What the session says.
+    pub(crate) async fn open(&self, store: Arc<dyn SecretStore>) -> Result<Session, CommandError> {
+        let mut builder = Session::builder(store, &self.session_name()?);
+        if let Some(limit) = self.timeout() {
+            // The session's own limit names who was waited for, so it is to come first.
+            builder = builder.lease_wait(limit.mul_f32(0.9));
+        }
+        let session = builder.build().await?;
+        wait::watch(&session);
+        Ok(session)
+    }
+
+    /// Where the store is and what opens it. A passphrase on standard input is read now.
+    ///
+    /// # Errors
+    ///
+    /// A usage error if standard input holds no passphrase.
+    pub(crate) fn opening(&self, prompt: Prompt) -> Result<Opening, CommandError> {
+        let environment = Environment::process();
+        let mut opening = Opening::new(environment.clone()).sources(self.sources(environment, prompt)?);
+        if let Some(store) = &self.global.store {
+            opening = opening.store("--store", store);
+        }
+        if let Some(path) = &self.global.vault {
+            opening = opening.vault("--vault", path);
+        }
+        if let Some(store) = &self.config.store {
+            opening = opening.configured_store(&store.origin, &store.value);
+        }
+        if let Some(path) = &self.config.vault {
+            opening = opening.configured_vault(&path.origin, &path.value);
+        }
+        Ok(opening)
+    }
+
+    fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {
+        let mut sources = Sources::new(environment).keychain(Arc::new(SystemKeychain::new()));
+        if let Some(path) = &self.global.identity {
+            sources = sources.given("--identity", Source::IdentityFile(path.clone()));
+        }
+        if let Some(path) = &self.global.passphrase_file {
+            let source = if self.passphrase_from_stdin() {
+                Source::Passphrase(input::passphrase("--passphrase-file", path)?)
+            } else {
+                Source::PassphraseFile(path.clone())
+            };
+            sources = sources.given("--passphrase-file", source);
+        }
+        if let Some(identity) = &self.config.identity {
+            sources = sources.config(&identity.origin, Source::IdentityFile(identity.value.clone()));
+        }
+        if let Some(path) = &self.config.passphrase_file {
+            sources = sources.config(&path.origin, Source::PassphraseFile(path.value.clone()));
+        }
+        if let Some(command) = &self.config.passphrase_command {
+            sources =
+                sources.config(&command.origin, Source::PassphraseCommand(command.value.clone().into()));
+        }
+        Ok(match prompt.refusal() {
+            None => sources.prompt(Arc::new(prompt)),
+            Some(reason) => sources.without_prompt(reason),
+        })
+    }
+
+    /// The name of the session: a flag beats a variable beats the configuration.
+    fn session_name(&self) -> Result<String, SessionError> {
+        if let Some(name) = &self.global.session {
+            return Ok(name.clone());
+        }
+        match std::env::var_os("TOKENKEEP_SESSION") {
+            Some(name) => name.into_string().map_err(|_| SessionError::InvalidName),
+            None => Ok(self
+                .config
+                .session
+                .as_ref()
+                .map_or_else(|| "default".to_owned(), |name| name.value.clone())),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What happens to a write when the disk fails it. The faults are made in [`super::disk`], beneath everything else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use tokenkeep_secret::Secret;
+
+use super::disk::{Fault, Faults, Op};
+use super::{NewWayIn, Unlock, Vault, VaultOptions};
+use crate::{Expected, Key, SecretStore, StoreError};
+
+const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+const RECIPIENT: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
+const ENOSPC: i32 = nix::libc::ENOSPC;
+const EIO: i32 = nix::libc::EIO;
+const EOPNOTSUPP: i32 = nix::libc::EOPNOTSUPP;
+
+/// Fails the operations that are listed, each once or always, and remembers what was asked.
+#[derive(Debug, Default)]
+struct Script {
+    once: Mutex<Vec<(Op, Fault)>>,
+    always: Mutex<Vec<(Op, i32)>>,
+    seen: Mutex<Vec<Op>>,
+}
+
+impl Faults for Script {
+    fn before(&self, op: Op) -> Option<Fault> {
+        self.seen.lock().unwrap().push(op);
+        if let Some((_, errno)) = self.always.lock().unwrap().iter().find(|(listed, _)| *listed == op) {
+            return Some(Fault::Errno(*errno));
+        }
+        let mut once = self.once.lock().unwrap();
+        let at = once.iter().position(|(listed, _)| *listed == op)?;
+        Some(once.remove(at).1)
+    }
+}
+
+impl Script {
+    fn once(&self, op: Op, fault: Fault) {
+        self.once.lock().unwrap().push((op, fault));
+    }
+
+    fn always(&self, op: Op, errno: i32) {
+        self.always.lock().unwrap().push((op, errno));
+    }
+
+    fn nothing_fails(&self) {
+        self.once.lock().unwrap().clear();
+        self.always.lock().unwrap().clear();
+    }
+
+    fn count(&self, op: Op) -> usize {
+        self.seen.lock().unwrap().iter().filter(|seen| **seen == op).count()
+    }
+}
+
+struct Scene {
+    _folder: tempfile::TempDir,
+    script: Arc<Script>,
+    vault: Vault,
+    key: Key,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Arc::new(Script::default());
+        let mut options = VaultOptions::new();
+        options.disk.faults = Some(Arc::clone(&script) as Arc<dyn Faults>);
+        let vault =
+            options.create(folder.path().join("v"), vec![NewWayIn::recipient(RECIPIENT)]).await.unwrap();
+        Self { _folder: folder, script, vault, key: Key::new("k").unwrap() }
+    }
+
+    /// What another process finds.
+    async fn stored(&self) -> Option<(Vec<u8>, crate::Revision)> {
+        let other = Vault::open(self.vault.path(), &Unlock::identity(IDENTITY, "test")).await.unwrap();
+        let entry = other.get(&self.key).await.unwrap();
+        entry.map(|entry| (entry.value.expose().to_vec(), entry.revision))
+    }
+
+    fn inode(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(self.vault.path()).unwrap())
+    }
+}
+
+fn value(text: &str) -> Secret {
+    Secret::from(text.as_bytes())
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_the_file_is_written_anew() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    let before = scene.inode();
+    scene.script.once(Op::SyncData, Fault::Errno(EIO));
+    let second = scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.unwrap();
+    assert_ne!(scene.inode(), before, "the inode whose sync failed is still in use");
+    assert_eq!(scene.stored().await, Some((b"two".to_vec(), second)));
+}
+
+#[tokio::test]
+async fn a_failed_sync_that_cannot_be_made_good_is_unsynced_and_can_be_tried_again() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    let before = scene.inode();
+    scene.script.once(Op::SyncData, Fault::Errno(EIO));
+    scene.script.once(Op::SyncAll, Fault::Errno(EIO));
+    let failed = scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await;
+    assert!(matches!(failed, Err(StoreError::Unsynced { .. })), "{failed:?}");
+    assert_eq!(scene.stored().await, Some((b"one".to_vec(), first)));
+    // The next write does not trust the old inode either, though its syncs would succeed now.
+    let second = scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.unwrap();
+    assert_ne!(scene.inode(), before);
+    assert_eq!(scene.stored().await, Some((b"two".to_vec(), second)));
+}
+
+#[tokio::test]
+async fn a_short_write_is_cut_back_and_full() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    let length = std::fs::metadata(scene.vault.path()).unwrap().len();
+    for bytes in [0, 1, 39, 40, 41, 80] {
+        scene.script.once(Op::Write, Fault::Short(bytes));
+        let full = scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await;
+        assert!(matches!(full, Err(StoreError::Full { .. })), "{bytes}: {full:?}");
+        assert_eq!(
+            std::fs::metadata(scene.vault.path()).unwrap().len(),
+            length,
+            "{bytes} bytes were left behind"
+        );
+        assert_eq!(scene.stored().await, Some((b"one".to_vec(), first)));
+    }
+    assert!(scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_short_write_that_cannot_be_cut_back_is_a_torn_tail() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    scene.script.once(Op::Write, Fault::Short(60));
+    scene.script.once(Op::Truncate, Fault::Errno(EIO));
+    assert!(scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.is_err());
+    assert_eq!(scene.stored().await, Some((b"one".to_vec(), first)), "a torn tail is read");
+    let second = scene.vault.put(&scene.key, &value("three"), Expected::At(first)).await.unwrap();
+    assert_eq!(scene.stored().await, Some((b"three".to_vec(), second)));
+    assert_eq!(scene.vault.verify(false).await.unwrap().torn_tail, None);
+}
+
+#[tokio::test]
+async fn only_a_put_under_a_lease_uses_the_room() {
+    let scene = Scene::new().await;
+    let lease = scene.vault.lease(&scene.key, std::time::Duration::ZERO).await.unwrap();
+    // Eats what is allocated beyond the room, so that every put has to ask.
+    let filler = Key::new("filler").unwrap();
+    for _ in 0..3 {
+        scene.vault.put(&filler, &Secret::new(vec![1; 100_000]), Expected::Any).await.unwrap();
+    }
+    scene.script.always(Op::Allocate, ENOSPC);
+    let full = scene.vault.put(&filler, &Secret::new(vec![2; 400_000]), Expected::Any).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+    let leased = lease.put(&Secret::new(vec![3; 1024 * 1024]), Expected::Absent).await.unwrap();
+    assert_eq!(scene.stored().await, Some((vec![3; 1024 * 1024], leased)));
+    let other = scene.vault.lease(&filler, std::time::Duration::ZERO).await;
+    assert!(matches!(other, Err(StoreError::Full { .. })), "{other:?}");
+    scene.script.nothing_fails();
+    scene.vault.lease(&filler, std::time::Duration::ZERO).await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_the_file_system_cannot_promise_room_the_status_says_so() {
+    let scene = Scene::new().await;
+    scene.script.always(Op::Allocate, EOPNOTSUPP);
+    assert!(scene.vault.status().unwrap().room_promised);
+    scene.vault.lease(&scene.key, std::time::Duration::ZERO).await.unwrap().release().await.unwrap();
+    assert!(!scene.vault.status().unwrap().room_promised);
+    scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_compaction_without_space_is_put_off() {
+    let scene = Scene::new().await;
+    let mut revision = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    let before = scene.inode();
+    scene.script.always(Op::Create, ENOSPC);
+    for _ in 0..4 {
+        let big = Secret::new(vec![7; 200_000]);
+        revision = scene.vault.put(&scene.key, &big, Expected::At(revision)).await.unwrap();
+    }
+    assert_eq!(scene.inode(), before);
+    let dead = scene.vault.status().unwrap().dead_bytes;
+    assert!(dead > 500_000, "{dead} bytes are dead");
+    // A removal is done even so; its old bytes go when they can.
+    let filler = Key::new("filler").unwrap();
+    scene.vault.put(&filler, &value("x"), Expected::Any).await.unwrap();
+    scene.vault.remove(&filler, Expected::Any).await.unwrap();
+    assert!(scene.vault.get(&filler).await.unwrap().is_none());
+    scene.script.nothing_fails();
+    let last = scene.vault.put(&scene.key, &value("two"), Expected::At(revision)).await.unwrap();
+    assert_ne!(scene.inode(), before);
+    assert_eq!(scene.vault.status().unwrap().dead_bytes, 0);
+    assert_eq!(scene.stored().await, Some((b"two".to_vec(), last)));
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_when_writing_anew_fails_at_any_step() {
+    for (op, errno) in [
+        (Op::Create, ENOSPC),
+        (Op::Write, ENOSPC),
+        (Op::Allocate, ENOSPC),
+        (Op::SyncAll, EIO),
+        (Op::Rename, EIO),
+    ] {
+        let scene = Scene::new().await;
+        let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+        scene.script.always(op, errno);
+        let failed = scene.vault.clear().await;
+        let right_error = match op {
+            Op::SyncAll => matches!(failed, Err(StoreError::Unsynced { .. })),
+            Op::Rename => matches!(failed, Err(StoreError::Io { .. })),
+            _ => matches!(failed, Err(StoreError::Full { .. })),
+        };
+        assert!(right_error, "{op:?}: {failed:?}");
+        scene.script.nothing_fails();
+        assert_eq!(scene.stored().await, Some((b"one".to_vec(), first)), "{op:?}");
+        let names = std::fs::read_dir(scene.vault.path().parent().unwrap()).unwrap();
+        assert_eq!(names.count(), 2, "{op:?}: more than the vault and its lock file");
+    }
+}
+
+#[tokio::test]
+async fn a_put_syncs_once_and_a_note_never() {
+    let scene = Scene::new().await;
+    let syncs = |scene: &Scene| scene.script.count(Op::SyncData) + scene.script.count(Op::SyncAll);
+    let before = syncs(&scene);
+    scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    assert_eq!(syncs(&scene), before + 1);
+    let lease = scene.vault.lease(&scene.key, std::time::Duration::ZERO).await.unwrap();
+    lease.set_note(&crate::Note::new(b"note".to_vec()).unwrap()).await.unwrap();
+    assert_eq!(syncs(&scene), before + 1);
+}

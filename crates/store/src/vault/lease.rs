@@ -1,0 +1,90 @@
+//! A vault's leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokenkeep_secret::Secret;
+
+use super::lock::{self, Held, LEASES, Range};
+use super::place;
+use super::view::Shared;
+use super::write::Room;
+use super::{blocking, check_size, writer};
+use crate::{Expected, HandedLease, HeldLease, Key, Lease, Note, Revision, StoreError};
+
+/// The lease of one key, held by ranges of the lock file.
+#[derive(Debug)]
+pub(super) struct VaultLease {
+    shared: Arc<Shared>,
+    key: Key,
+    held: Held,
+}
+
+/// The ranges that a lease holds: the one that tells that there are leases, and its own.
+fn ranges(shared: &Shared, key: &Key) -> [Range; 2] {
+    [LEASES, Range::lease(&shared.keys.tag_of(key.as_str()))]
+}
+
+impl VaultLease {
+    pub(super) async fn take(shared: &Arc<Shared>, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
+        let ranges = ranges(shared, key);
+        let held = lock::take(&shared.disk, &shared.place.lock, &ranges, wait)
+            .await?
+            .ok_or(StoreError::LeaseHeld { waited: wait })?;
+        shared.promise_room()?;
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held }))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn receive(shared: &Arc<Shared>, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
+        let ranges = ranges(shared, key);
+        let held = Held::received(&shared.disk, &shared.place.lock, &ranges, handed.descriptor)
+            .map_err(|error| place::io("taking over a lease at", &shared.place.lock, error))?
+            .ok_or(StoreError::LeaseHeld { waited: Duration::ZERO })?;
+        shared.promise_room()?;
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held }))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn receive(
+        _shared: &Arc<Shared>,
+        _key: &Key,
+        _handed: HandedLease,
+    ) -> Result<Lease, StoreError> {
+        Err(StoreError::Unsupported { what: "handing a lease to another process" })
+    }
+}
+
+#[async_trait]
+impl HeldLease for VaultLease {
+    async fn put(&self, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
+        check_size(value)?;
+        let writer = writer(&self.shared).await?;
+        let (shared, key, value) = (Arc::clone(&self.shared), self.key.clone(), value.clone());
+        blocking(move || shared.put(&writer, &key, &value, expected, Room::Use)).await
+    }
+
+    async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
+        let writer = writer(&self.shared).await?;
+        // An append without a sync goes to memory: handing it to another thread would take longer.
+        if self.shared.set_note(&writer, &self.key, note)? {
+            let shared = Arc::clone(&self.shared);
+            blocking(move || shared.compact(&writer)).await?;
+        }
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn hand_over(&self) -> Result<HandedLease, StoreError> {
+        self.held
+            .give_away()
+            .map(HandedLease::from)
+            .map_err(|error| place::io("handing over a lease at", &self.shared.place.lock, error))
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), StoreError> {
+        let Self { shared, held, .. } = *self;
+        held.release().map_err(|error| place::io("releasing a lease at", &shared.place.lock, error))
+    }
+}

@@ -1,0 +1,313 @@
+//! One handle's view of the vault file: what it has scanned, and how it keeps up with what others do to the file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokenkeep_clock::Clock;
+use tokenkeep_secret::Secret;
+
+use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
+use super::frame::{BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
+use super::log::{At, Damage, HeadState, Log, Met, ScanError};
+use super::place::{self, Place};
+use super::record::{Keys, Record};
+use super::way_in::FoundWay;
+use super::ways::{BadList, Ways};
+use crate::{Entry, Key, Note, Revision, StoreError};
+
+/// The file as one handle knows it.
+#[derive(Debug)]
+pub(super) struct View {
+    /// Kept open, so that the system cannot give its inode number to another file.
+    pub(super) file: Arc<DiskFile>,
+    pub(super) id: FileId,
+    pub(super) log: Log,
+    /// Up to where this handle has seen space allocated in this file.
+    pub(super) allocated_until: u64,
+}
+
+/// What every clone of a handle shares.
+pub(super) struct Shared {
+    pub(super) place: Place,
+    pub(super) disk: Disk,
+    pub(super) keys: Keys,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) writer_wait: Duration,
+    /// SHA-256 of the way-in frame that opened this handle.
+    pub(super) opened_by: Mutex<[u8; 32]>,
+    pub(super) view: Mutex<View>,
+    /// The highest next seq that was ever seen here: a backup that is put back must not make revisions come twice.
+    pub(super) seq_floor: AtomicU64,
+    /// Set when the file was replaced by an older one.
+    pub(super) went_back: AtomicBool,
+    /// The file whose sync failed, until it has been written anew.
+    pub(super) distrusted: Mutex<Option<FileId>>,
+    /// Cleared when the file system turned out not to promise space.
+    pub(super) promises_room: AtomicBool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("file", &self.place.file)
+            .field("key_id", &self.keys.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the file at `place` and checks that it may be used.
+pub(super) fn open_file(disk: &Disk, place: &Place) -> Result<(DiskFile, Facts), StoreError> {
+    // A rewrite may replace the file between looking and opening.
+    for _ in 0..16 {
+        let facts = disk.facts(&place.file).map_err(|error| place::unreadable(&place.file, error))?;
+        place.check(disk, &facts)?;
+        let opened = match disk.open(&place.file, true) {
+            Err(error) if is_forbidden(&error) => disk.open(&place.file, false),
+            other => other,
+        };
+        let file = match opened {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(|error| place::unreadable(&place.file, error))?,
+        };
+        let opened = file.facts().map_err(|error| place::io("reading", &place.file, error))?;
+        if opened.id == facts.id {
+            return Ok((file, opened));
+        }
+    }
+    Err(place::refused(&place.file, "is replaced again and again: no other program may write it"))
+}
+
+/// Opens and scans the file at `place`. Without keys, damage stays unexplained. `met` sees every frame.
+pub(super) fn load(
+    disk: &Disk,
+    place: &Place,
+    keys: Option<&Keys>,
+    met: &mut dyn FnMut(Met),
+) -> Result<View, StoreError> {
+    let (file, facts) = open_file(disk, place)?;
+    let mut start = [0; HEADER_LEN];
+    let read = file.read_at(&mut start, 0).map_err(|error| place::io("reading", &place.file, error))?;
+    let header = Header::decode(&start[..read]).map_err(|bad| match bad {
+        BadHeader::Damaged(what) => {
+            StoreError::Corrupt { what: format!("{what} ({})", place.file.display()) }
+        }
+        BadHeader::NewerVersion => {
+            StoreError::NewerVersion { what: format!("the vault at {}", place.file.display()) }
+        }
+    })?;
+    if keys.is_some_and(|keys| keys.id() != header.key_id) {
+        return Err(StoreError::KeysChanged { path: place.file.clone() });
+    }
+    let mut log = Log::new(header);
+    log.scan(&file, facts.len, keys, met).map_err(|error| scan_failed(&place.file, error))?;
+    if log.ways.is_none() && log.damage.is_empty() {
+        return Err(StoreError::Corrupt {
+            what: format!(
+                "the vault at {} ends before the list of its ways in: it was cut short",
+                place.file.display()
+            ),
+        });
+    }
+    Ok(View { file: Arc::new(file), id: facts.id, log, allocated_until: 0 })
+}
+
+fn scan_failed(path: &Path, error: ScanError) -> StoreError {
+    match error {
+        ScanError::Io(error) => place::io("reading", path, error),
+        ScanError::NewerKind { offset } => StoreError::NewerVersion {
+            what: format!("the record at byte {offset} of the vault at {}", path.display()),
+        },
+    }
+}
+
+/// A frame's body, as it stands in the file: `Err` says what is wrong with it.
+pub(super) fn read_body(
+    file: &DiskFile,
+    kind: FrameKind,
+    tag: &Tag,
+    at: At,
+) -> Result<Vec<u8>, &'static str> {
+    if at.len > MAX_BODY_LEN {
+        return Err("it is longer than any record");
+    }
+    let mut bytes = vec![0; HEAD_LEN + at.len as usize];
+    match file.read_at(&mut bytes, at.offset) {
+        Ok(read) if read == bytes.len() => {}
+        Ok(_) => return Err("the file ends within it"),
+        Err(_) => return Err("the system could not read it"),
+    }
+    let body = bytes.split_off(HEAD_LEN);
+    match at.head {
+        HeadState::Rebuilt => {}
+        HeadState::BodyCut => return Err("it is cut short"),
+        HeadState::Valid => {
+            let head = Head::decode(&bytes).ok_or("its head is damaged")?;
+            if (head.kind, head.seq, head.tag, head.len) != (kind.code(), at.seq, *tag, at.len) {
+                return Err("another record stands there now");
+            }
+            if head.body_crc != crc32c::crc32c(&body) {
+                return Err("its checksum does not match");
+            }
+        }
+    }
+    Ok(body)
+}
+
+/// Reads and opens a sealed record, and checks that it is what its head says.
+pub(super) fn read_record(
+    file: &DiskFile,
+    keys: &Keys,
+    kind: FrameKind,
+    tag: &Tag,
+    at: At,
+) -> Result<Record, &'static str> {
+    let record = keys.open(&read_body(file, kind, tag, at)?)?;
+    if (record.kind, record.seq, record.tag) != (kind, at.seq, *tag) {
+        return Err("what it holds is not what its head says");
+    }
+    Ok(record)
+}
+
+/// The way-in frames of a view, with their bytes.
+pub(super) fn found_ways(view: &View) -> Vec<FoundWay> {
+    let found = |at: &At| {
+        let body = match read_body(&view.file, FrameKind::WayIn, &Tag::NONE, *at) {
+            Ok(body) => (body, true),
+            Err(_) => {
+                // Damaged, but its stanza may still say which kind it was.
+                let mut body = vec![0; at.len.min(MAX_BODY_LEN) as usize];
+                let read = view.file.read_at(&mut body, at.offset + HEAD_LEN as u64).unwrap_or(0);
+                body.truncate(read);
+                (body, false)
+            }
+        };
+        let frame = super::frame::frame(FrameKind::WayIn, 0, Tag::NONE, &body.0);
+        FoundWay { offset: at.offset, frame, whole: body.1 }
+    };
+    view.log.ways_in.iter().map(found).collect()
+}
+
+/// The list of ways in.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if it is damaged or missing.
+pub(super) fn read_ways(view: &View, keys: &Keys, path: &Path) -> Result<Ways, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt { what: format!("the list of ways in {why}") };
+    let Some(at) = view.log.ways else { return Err(corrupt("is nowhere to be found".to_owned())) };
+    let record = read_record(&view.file, keys, FrameKind::Ways, &Tag::NONE, at)
+        .map_err(|why| corrupt(format!("at byte {}: {why}", at.offset)))?;
+    Ways::decode(record.value()).map_err(|bad| match bad {
+        BadList::Malformed => corrupt(format!("at byte {} does not read as one", at.offset)),
+        BadList::NewerVersion => StoreError::NewerVersion {
+            what: format!("the list of ways in of the vault at {}", path.display()),
+        },
+    })
+}
+
+impl Shared {
+    pub(super) fn lock_view(&self) -> MutexGuard<'_, View> {
+        // A panic elsewhere cannot leave a view half-changed that matters: the next use checks it against the file.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The view, caught up with the file. One stat when nothing has changed.
+    pub(super) fn current(&self) -> Result<MutexGuard<'_, View>, StoreError> {
+        let mut view = self.lock_view();
+        self.refresh(&mut view)?;
+        Ok(view)
+    }
+
+    pub(super) fn refresh(&self, view: &mut View) -> Result<(), StoreError> {
+        let facts =
+            self.disk.facts(&self.place.file).map_err(|error| place::unreadable(&self.place.file, error))?;
+        if facts.id != view.id || facts.len < view.log.end {
+            return self.reload(view);
+        }
+        if facts.len > view.log.end {
+            let file = Arc::clone(&view.file);
+            view.log
+                .scan(&file, facts.len, Some(&self.keys), &mut |_| {})
+                .map_err(|error| scan_failed(&self.place.file, error))?;
+            self.seq_floor.fetch_max(view.log.next_seq, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Opens and scans the file from its beginning.
+    pub(super) fn reload(&self, view: &mut View) -> Result<(), StoreError> {
+        let fresh = load(&self.disk, &self.place, Some(&self.keys), &mut |_| {})?;
+        let floor = self.seq_floor.fetch_max(fresh.log.next_seq, Ordering::SeqCst);
+        if fresh.log.next_seq < floor {
+            self.went_back.store(true, Ordering::SeqCst);
+            tracing::warn!(
+                had = floor,
+                has = fresh.log.next_seq,
+                "the vault file was replaced by an older one (a restored backup?): newer entries are gone"
+            );
+        }
+        *view = fresh;
+        Ok(())
+    }
+
+    /// Runs `look` on the current view; if it finds damage, the file is opened and scanned once more before that is
+    /// believed.
+    fn twice<T>(&self, mut look: impl FnMut(&View) -> Result<T, String>) -> Result<T, StoreError> {
+        let mut view = self.current()?;
+        if let Ok(found) = look(&view) {
+            return Ok(found);
+        }
+        self.reload(&mut view)?;
+        look(&view).map_err(|what| StoreError::Corrupt { what })
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let tag = self.keys.tag_of(key.as_str());
+        self.twice(|view| {
+            let Some(at) = view.log.entry(&tag).map_err(doubtful)? else { return Ok(None) };
+            let record = read_record(&view.file, &self.keys, FrameKind::Put, &tag, at)
+                .map_err(|why| format!("the entry at byte {} of the vault: {why}", at.offset))?;
+            Ok(Some(Entry::new(Secret::from(record.value()), Revision::new(at.seq))))
+        })
+    }
+
+    pub(super) fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
+        let tag = self.keys.tag_of(key.as_str());
+        self.twice(|view| Ok(view.log.entry(&tag).map_err(doubtful)?.map(|at| Revision::new(at.seq))))
+    }
+
+    /// A note that cannot be read is no note.
+    pub(super) fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
+        let tag = self.keys.tag_of(key.as_str());
+        let view = self.current()?;
+        let Some(at) = view.log.note(&tag) else { return Ok(None) };
+        let record = read_record(&view.file, &self.keys, FrameKind::Note, &tag, at);
+        Ok(record.ok().and_then(|record| Note::new(record.value().to_vec()).ok()))
+    }
+
+    pub(super) fn keys(&self) -> Result<Vec<Key>, StoreError> {
+        self.twice(|view| {
+            if let Some(damage) = view.log.damage.last() {
+                return Err(doubtful(*damage));
+            }
+            let mut keys = Vec::with_capacity(view.log.entries.len());
+            for (tag, entry) in view.log.entries.iter().filter(|(_, entry)| !entry.removed) {
+                let record = read_record(&view.file, &self.keys, FrameKind::Put, tag, entry.at)
+                    .map_err(|why| format!("the entry at byte {} of the vault: {why}", entry.at.offset))?;
+                keys.push(Key::new(record.key()).map_err(|_| "an entry without a name".to_owned())?);
+            }
+            keys.sort();
+            Ok(keys)
+        })
+    }
+}
+
+pub(super) fn doubtful(damage: Damage) -> String {
+    format!(
+        "{} bytes at byte {} of the vault cannot be read, and may have held the newest state of this entry",
+        damage.len, damage.offset
+    )
+}
