@@ -38,6 +38,13 @@ pub struct IdTokenExpectations {
     pub refreshed: bool,
 }
 
+impl IdTokenExpectations {
+    /// For an id token that came from a refresh of the session of `subject`.
+    pub fn refreshed(subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), refreshed: true, ..Self::default() }
+    }
+}
+
 /// What came of judging an id token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -267,3 +267,123 @@ fn store_error(error: &StoreError) -> (Exit, &'static str, String) {
     };
     (exit, code, help.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokenkeep_auth0::TokenClient;
+    use tokenkeep_session::Refusal;
+
+    use super::*;
+
+    fn check(error: CommandError, exit: Exit, code: &str) {
+        assert_eq!((error.exit, error.code), (exit, code), "{error}");
+        assert!(!error.message.is_empty() && !error.help.is_empty(), "{error:?}");
+    }
+
+    #[test]
+    fn every_number_is_the_one_that_is_promised() {
+        let numbers = [
+            (Exit::Done, 0),
+            (Exit::Other, 1),
+            (Exit::Usage, 2),
+            (Exit::LoginRequired, 3),
+            (Exit::Locked, 4),
+            (Exit::Unavailable, 5),
+            (Exit::Store, 6),
+            (Exit::Busy, 7),
+            (Exit::HttpStatus, 22),
+            (Exit::Interrupted, 130),
+        ];
+        for (exit, number) in numbers {
+            assert_eq!(exit as u8, number);
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_store_has_its_exit_code() {
+        let path = || PathBuf::from("/v");
+        let text = || "x".to_owned();
+        let source = || io::Error::other("x");
+        let cases = [
+            (StoreError::Missing { path: path() }, Exit::LoginRequired, "no_vault"),
+            (StoreError::Exists { path: path() }, Exit::Other, "vault_exists"),
+            (StoreError::NoUnlockSource { tried: text() }, Exit::Locked, "no_unlock_source"),
+            (StoreError::UnlockSource { name: text(), reason: text() }, Exit::Locked, "unlock_source"),
+            (
+                StoreError::WrongPassphrase { path: path(), source_name: text() },
+                Exit::Locked,
+                "wrong_passphrase",
+            ),
+            (StoreError::WrongIdentity { path: path(), source_name: text() }, Exit::Locked, "wrong_identity"),
+            (StoreError::KeysChanged { path: path() }, Exit::Locked, "keys_changed"),
+            (StoreError::Keychain { reason: text() }, Exit::Locked, "keychain"),
+            (StoreError::Corrupt { what: text() }, Exit::Store, "damaged"),
+            (StoreError::NewerVersion { what: text() }, Exit::Store, "newer_version"),
+            (StoreError::AnotherOwner { path: path(), owner: 1 }, Exit::Store, "another_owner"),
+            (StoreError::Place { path: path(), reason: text() }, Exit::Store, "place"),
+            (StoreError::NotWritable { path: path(), reason: text() }, Exit::Store, "not_writable"),
+            (StoreError::Full { path: Some(path()) }, Exit::Store, "full"),
+            (StoreError::Unsynced { source: source() }, Exit::Store, "unsynced"),
+            (StoreError::Io { doing: "reading", path: path(), source: source() }, Exit::Store, "io"),
+            (StoreError::LeaseHeld { waited: Duration::ZERO }, Exit::Busy, "lease_held"),
+            (StoreError::WriterBusy { waited: Duration::ZERO }, Exit::Busy, "writer_busy"),
+            (StoreError::Conflict { stored: None }, Exit::Other, "conflict"),
+            (StoreError::Invalid { what: text() }, Exit::Usage, "invalid"),
+            (StoreError::InvalidKey { bytes: 0 }, Exit::Usage, "invalid_key"),
+            (StoreError::TooLarge { bytes: 2, limit: 1 }, Exit::Other, "too_large"),
+            (StoreError::Unsupported { what: "x" }, Exit::Other, "unsupported"),
+        ];
+        for (error, exit, code) in cases {
+            check(error.into(), exit, code);
+        }
+    }
+
+    #[test]
+    fn every_kind_of_issuer_error_has_its_exit_code() {
+        let cases = [
+            (TokenErrorKind::AccessDenied, Exit::Other),
+            (TokenErrorKind::Configuration, Exit::Usage),
+            (TokenErrorKind::ExpiredCode, Exit::Other),
+            (TokenErrorKind::InvalidGrant, Exit::Other),
+            (TokenErrorKind::MfaRequired, Exit::Other),
+            (TokenErrorKind::Protocol, Exit::Unavailable),
+            (TokenErrorKind::RateLimited, Exit::Unavailable),
+            (TokenErrorKind::Rejected, Exit::Other),
+            (TokenErrorKind::Unavailable, Exit::Unavailable),
+            (TokenErrorKind::Unsupported, Exit::Other),
+        ];
+        for (kind, exit) in cases {
+            assert_eq!(token_error(kind).0, exit, "{}", kind.code());
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_session_has_its_exit_code() {
+        let store = || Arc::new(StoreError::Full { path: None });
+        let token = || Arc::new(TokenClient::auth0("not a domain", "id").unwrap_err());
+        let cases = [
+            (SessionError::LoginRequired(LoginReason::NeverSignedIn), Exit::LoginRequired, "never_signed_in"),
+            (
+                SessionError::LoginRequired(LoginReason::NoRefreshToken),
+                Exit::LoginRequired,
+                "no_refresh_token",
+            ),
+            (SessionError::NotSaved { source: store() }, Exit::Store, "not_saved"),
+            (SessionError::Replaced, Exit::Other, "replaced"),
+            (SessionError::Store(store()), Exit::Store, "full"),
+            (SessionError::SignIn(token()), Exit::Usage, "configuration"),
+            (SessionError::Settings(token()), Exit::Usage, "configuration"),
+            (SessionError::SignInRefused(Refusal::NoAccessToken), Exit::Unavailable, "sign_in_refused"),
+            (SessionError::InvalidName, Exit::Usage, "invalid_name"),
+            (SessionError::System { what: "x" }, Exit::Other, "system"),
+        ];
+        for (error, exit, code) in cases {
+            check(error.into(), exit, code);
+        }
+    }
+}

@@ -18,6 +18,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prompt {
     refusal: Option<&'static str>,
+    silent: bool,
 }
 
 impl Prompt {
@@ -30,12 +31,12 @@ impl Prompt {
         } else {
             Some("no terminal")
         };
-        Self { refusal }
+        Self { refusal, silent: false }
     }
 
-    /// One that asks nobody, and gives this reason.
-    pub(crate) fn nobody(reason: &'static str) -> Self {
-        Self { refusal: Some(reason) }
+    /// The same for a command that asks nobody: it tells who would be asked, and a question is an error.
+    pub(crate) fn silent(self) -> Self {
+        Self { silent: true, ..self }
     }
 
     /// Whether a question would be asked.
@@ -82,6 +83,9 @@ impl Prompt {
 /// Asks for passphrases of the vault.
 impl tokenkeep_store::Prompt for Prompt {
     fn ask(&self, question: Question<'_>) -> io::Result<Secret> {
+        if self.silent {
+            return Err(io::Error::other("this command asks nobody"));
+        }
         let question = match question {
             Question::Existing(path) => format!("Passphrase of the vault at {}: ", path.display()),
             Question::New(path) => format!("New passphrase for the vault at {}: ", path.display()),

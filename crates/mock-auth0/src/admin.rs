@@ -1,27 +1,4 @@
-//! `/_mock/…`: the mock's own API, for tests in other processes. JSON in and out.
-//!
-//! | request | does |
-//! |---|---|
-//! | `GET /_mock/counters` | the counts |
-//! | `GET /_mock/requests` | the request log |
-//! | `POST /_mock/reset` | forgets both |
-//! | `GET /_mock/settings` | the tenant's switches |
-//! | `POST /_mock/configure` | changes any of them |
-//! | `GET /_mock/faults` | the rules in force |
-//! | `POST /_mock/faults` | adds one; answers `{"id": 1}` |
-//! | `DELETE /_mock/faults` | takes all away, or one with `?id=1` |
-//! | `GET /_mock/held` | how many requests are held |
-//! | `POST /_mock/release` | lets them go on: `{"count": 1}`, or all |
-//! | `POST /_mock/seed` | a session without a flow: `{"user", "client_id", "audience", "scope", "issued_ago_secs"}`, all optional |
-//! | `POST /_mock/revoke` | `{"refresh_token", "kind"}`, or `{"user"}` for all of a user's |
-//! | `POST /_mock/reject` | the API refuses `{"access_token"}`, or all issued so far |
-//! | `GET /_mock/devices` | user codes that wait |
-//! | `POST /_mock/devices/approve` | `{"user_code", "user"}` |
-//! | `POST /_mock/devices/deny` | `{"user_code"}` |
-//! | `POST /_mock/clock` | `{"offset_ms"}` sets, `{"advance_ms"}` adds |
-//! | `POST /_mock/keys/rotate` | `{"keep_old": true}` |
-//! | `POST /_mock/users/delete` | `{"user"}`: its refresh tokens then name a user who is gone |
-//! | `POST /_mock/users/mfa` | `{"user", "required"}` |
+//! `/_mock/…`: the mock's own API, for tests in other processes. JSON in and out; the crate's documentation lists it.
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -116,6 +93,10 @@ fn ordered(shared: &Shared, path: &str, order: &Order) -> Result<Option<Value>, 
                 json!({ "revoked": control::revoke(shared, &token, order.kind) })
             }
         },
+        "alive" => {
+            let token = needed(&order.refresh_token, "refresh_token")?;
+            json!({ "alive": control::is_alive(shared, &token) })
+        }
         "reject" => match &order.access_token {
             Some(token) => json!({ "rejected": usize::from(shared.tenant().access.reject(token)) }),
             None => json!({ "rejected": shared.tenant().access.reject_where(|_| true) }),

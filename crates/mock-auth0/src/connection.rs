@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use crate::admin;
 use crate::client_auth::basic_id;
 use crate::clock::http_date;
-use crate::faults::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::log::Finish;
 use crate::message::{Answer, Body, Incoming, Reply};
 use crate::process::{Done, Job, outcome, process};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::message::Params;
 use crate::secrets::fingerprint;
 

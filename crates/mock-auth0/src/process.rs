@@ -10,8 +10,8 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::bad_answer::{reply, with_headers, with_members};
+use crate::endpoint::Endpoint;
 use crate::fault_book::Plan;
-use crate::faults::Endpoint;
 use crate::message::{Answer, Incoming, OAuthError, Reply};
 use crate::shared::Shared;
 use crate::{api, authorize, device, oauth, token};

@@ -137,6 +137,16 @@ impl Core {
         Ok(note.as_ref().and_then(RenewalNote::decode))
     }
 
+    /// The note, and with it what other processes know of rejected tokens.
+    pub(crate) async fn heed_note(&self, known: &Known) -> Result<Option<RenewalNote>, SessionError> {
+        let note = self.note().await?;
+        let about = note.as_ref().zip(known.record.as_ref()).filter(|(note, record)| note.is_about(record));
+        if let Some(rejected) = about.and_then(|(note, _)| note.rejected.clone()) {
+            self.reject(rejected);
+        }
+        Ok(note)
+    }
+
     /// Makes what is durable visible: the snapshot, and the events that follow from the difference.
     pub(crate) fn publish(&self, known: Known) -> Arc<Known> {
         let known = Arc::new(known);
@@ -206,7 +216,8 @@ impl Core {
         }
         let core = Arc::clone(self);
         let _ = thread::spawn(async move {
-            if let Err(error) = core.reload().await {
+            let looked = async { core.heed_note(&*core.reload().await?).await };
+            if let Err(error) = looked.await {
                 tracing::warn!(
                     code = error.code(),
                     "the store cannot be read; the token in memory stays in use"

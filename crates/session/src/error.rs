@@ -204,6 +204,20 @@ impl Failure {
         }
     }
 
+    pub(crate) fn no_key_yet(attempt: u64) -> Self {
+        Self {
+            kind: TokenErrorKind::Unavailable,
+            status: None,
+            error: None,
+            description: Some(
+                "the issuer's key set, fetched a moment ago, lacks the id token's key".to_owned(),
+            ),
+            retry_at: None,
+            attempt,
+            outcome_unknown: false,
+        }
+    }
+
     pub(crate) fn refused(refusal: &Refusal, attempt: u64) -> Self {
         Self {
             kind: TokenErrorKind::Protocol,
@@ -250,6 +264,12 @@ pub enum Refusal {
     /// Its access token is of a type that cannot be sent as a bearer token.
     #[error("the answer's access token is not a bearer token")]
     TokenType,
+    /// A member of it is of the wrong type.
+    #[error("the answer's {member} cannot be read")]
+    Malformed {
+        /// Its name.
+        member: &'static str,
+    },
     /// It is for somebody else.
     #[error("the answer is for another subject than the one that signed in")]
     AnotherSubject,

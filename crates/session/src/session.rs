@@ -106,6 +106,7 @@ impl SessionBuilder {
         if let Some(record) = &known.record {
             core.bind(record)?;
         }
+        core.heed_note(&known).await?;
         Ok(Session { core })
     }
 }

@@ -1,10 +1,11 @@
 //! From an answer to a stored token set: save before judging, and never drop a token set in hand.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokenkeep_auth0::{
-    Answer, IdTokenClaims, IdTokenExpectations, IdTokenVerdict, TokenClient, TokenTypeHint,
+    Answer, IdTokenClaims, IdTokenExpectations, IdTokenRefusal, IdTokenVerdict, TokenClient, TokenError,
+    TokenTypeHint,
 };
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::{Expected, Lease, StoreError};
@@ -24,6 +25,9 @@ use crate::renewal::{Order, stored_token};
 
 /// The first and the longest pause between two tries to store a token set.
 const SAVE_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// When a key set that was fetched a moment ago may be fetched again.
+const KEYS_AGAIN: Duration = Duration::from_secs(60);
 
 /// One use of the refresh token.
 pub(crate) struct Exchange {
@@ -123,9 +127,15 @@ impl Core {
         };
         let client = self.client(record)?;
         let sent = RenewalNote::sent(pending.access.attempt, 0, None, record, &*self.clock);
-        let verdict = match judge_fetching(&client, record, &pending.id_token, self.clock.wall()).await {
+        let verdict = match judge_fetching(&client, record, pending, self.clock.wall()).await {
             Ok(verdict) => verdict,
-            Err(error) => return Err(self.fail(lease, sent, &error, pending.access.attempt).await),
+            Err(Unjudged::NoKeys(error)) => {
+                return Err(self.fail(lease, sent, &error, pending.access.attempt).await);
+            }
+            Err(Unjudged::AskedTooOften) => {
+                let failure = Failure::no_key_yet(pending.access.attempt);
+                return Err(self.note_failed(lease, sent, failure, Some(KEYS_AGAIN)).await);
+            }
         };
         let change = |base: &Record| {
             let mut next = base.clone();
@@ -297,17 +307,9 @@ fn standing(now: &Known, sign_in: &str, exchange: &Exchange) -> Standing {
 }
 
 /// Judges an answer without the network.
-pub(crate) fn judge(
-    client: &TokenClient,
-    record: &Record,
-    answer: &Answer,
-    now: std::time::SystemTime,
-) -> Verdict {
-    if answer.access_token.as_ref().is_none_or(SecretString::is_empty) {
-        return Verdict::Refused(Refusal::NoAccessToken);
-    }
-    if answer.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Verdict::Refused(Refusal::TokenType);
+pub(crate) fn judge(client: &TokenClient, record: &Record, answer: &Answer, now: SystemTime) -> Verdict {
+    if let Some(refusal) = refusal(answer) {
+        return Verdict::Refused(refusal);
     }
     match &answer.id_token {
         None => Verdict::Good(None),
@@ -315,11 +317,27 @@ pub(crate) fn judge(
     }
 }
 
+/// What speaks against an answer before its id token is looked at.
+pub(crate) fn refusal(answer: &Answer) -> Option<Refusal> {
+    if answer.access_token.as_ref().is_none_or(SecretString::is_empty) {
+        return Some(Refusal::NoAccessToken);
+    }
+    if answer.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return Some(Refusal::TokenType);
+    }
+    // An id token that is no text at all must not pass for one that is absent.
+    answer
+        .malformed
+        .iter()
+        .find(|member| matches!(**member, "id_token" | "token_type"))
+        .map(|member| Refusal::Malformed { member })
+}
+
 fn judge_id_token(
     client: &TokenClient,
     record: &Record,
     id_token: &SecretString,
-    now: std::time::SystemTime,
+    now: SystemTime,
 ) -> Verdict {
     let mut expect = IdTokenExpectations::default();
     expect.refreshed = true;
@@ -334,27 +352,40 @@ fn judge_id_token(
     }
 }
 
-/// The same with the network: fetches the key set, and once more if it lacks the key.
+/// The same with the network: fetches the key set, and once more if it lacks the key. Only a key set that is newer than
+/// the answer proves that the issuer does not have the key.
 async fn judge_fetching(
     client: &TokenClient,
     record: &Record,
-    id_token: &SecretString,
-    now: std::time::SystemTime,
-) -> Result<Verdict, tokenkeep_auth0::TokenError> {
-    client.load_keys().await?;
-    match judge_id_token(client, record, id_token, now) {
-        Verdict::Unjudged => {
-            client.reload_keys().await?;
-            match judge_id_token(client, record, id_token, now) {
-                // The issuer's own key set does not have the key that signed it.
-                Verdict::Unjudged => {
-                    Ok(Verdict::Refused(Refusal::IdToken(tokenkeep_auth0::IdTokenRefusal::Key)))
-                }
-                verdict => Ok(verdict),
-            }
+    pending: &Pending,
+    now: SystemTime,
+) -> Result<Verdict, Unjudged> {
+    client.load_keys().await.map_err(Unjudged::NoKeys)?;
+    let mut verdict = judge_id_token(client, record, &pending.id_token, now);
+    if matches!(verdict, Verdict::Unjudged) && !keys_are_newer(client, &pending.access) {
+        client.reload_keys().await.map_err(Unjudged::NoKeys)?;
+        verdict = judge_id_token(client, record, &pending.id_token, now);
+    }
+    match verdict {
+        Verdict::Unjudged if keys_are_newer(client, &pending.access) => {
+            Ok(Verdict::Refused(Refusal::IdToken(IdTokenRefusal::Key)))
         }
+        Verdict::Unjudged => Err(Unjudged::AskedTooOften),
         verdict => Ok(verdict),
     }
+}
+
+/// Why an answer is still not judged.
+enum Unjudged {
+    NoKeys(TokenError),
+    /// The key set was fetched a moment ago and must not be asked for again so soon.
+    AskedTooOften,
+}
+
+fn keys_are_newer(client: &TokenClient, access: &Access) -> bool {
+    // The time of a fetch is kept to the second.
+    let second = Duration::from_secs(1);
+    client.cached().jwks.is_some_and(|keys| keys.fetched_at + second > access.born.wall_time())
 }
 
 /// The entry with what any answer changes, good or not: its refresh token and who got it.
@@ -382,7 +413,7 @@ fn with_answer(
     next
 }
 
-fn skew_seconds(issuer: std::time::SystemTime, ours: std::time::SystemTime) -> i64 {
+fn skew_seconds(issuer: SystemTime, ours: SystemTime) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     match issuer.duration_since(ours) {
         Ok(ahead) => seconds(ahead),

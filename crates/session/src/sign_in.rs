@@ -16,7 +16,7 @@ use crate::moment::Moment;
 use crate::record::{Record, State};
 use crate::renewal::{Order, is_renewable};
 use crate::settings::{Settings, SignIn, StoredSettings};
-use crate::settle::{Exchange, access_of, grant};
+use crate::settle::{Exchange, access_of, grant, refusal};
 use crate::{SessionError, random};
 
 /// What a sign-in brought.
@@ -65,11 +65,8 @@ impl Core {
         answer: &Answer,
         exchange: &Exchange,
     ) -> Result<(), SessionError> {
-        if answer.access_token.as_ref().is_none_or(SecretString::is_empty) {
-            return Err(SessionError::SignInRefused(Refusal::NoAccessToken));
-        }
-        if answer.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-            return Err(SessionError::SignInRefused(Refusal::TokenType));
+        if let Some(refusal) = refusal(answer) {
+            return Err(SessionError::SignInRefused(refusal));
         }
         let access = access_of(record, answer, exchange);
         let Some(id_token) = &answer.id_token else {

@@ -91,7 +91,7 @@ async fn nothing_else_is_final() {
             error: "invalid_client".into(),
             description: "Unauthorized".into(),
         }),
-        Fault::instead(BadAnswer::RateLimited { retry_after: RetryAfter::Seconds { secs: 3600 } }),
+        Fault::instead(BadAnswer::RateLimited { retry_after: RetryAfter::Seconds(3600) }),
     ];
     for fault in faults {
         let fixture = Fixture::new().await;
@@ -111,7 +111,7 @@ async fn nothing_else_is_final() {
 async fn a_failure_is_shared_until_the_next_attempt_is_due() {
     let fixture = Fixture::new().await;
     fixture.mock.add_fault(
-        FaultRule::refresh(Fault::instead(BadAnswer::RateLimited { retry_after: RetryAfter::Seconds { secs: 120 } }))
+        FaultRule::refresh(Fault::instead(BadAnswer::RateLimited { retry_after: RetryAfter::Seconds(120) }))
             .always(),
     );
     fixture.expire();
@@ -119,7 +119,8 @@ async fn a_failure_is_shared_until_the_next_attempt_is_due() {
     let retry_at = error.retry_at().expect("when to try again");
     let sent = fixture.mock.counters().refreshes();
     for _ in 0..20 {
-        let SessionError::RenewalFailed(failure) = fixture.other().await.access_token().await.unwrap_err() else {
+        let SessionError::RenewalFailed(failure) = fixture.other().await.access_token().await.unwrap_err()
+        else {
             panic!("another error")
         };
         assert_eq!(failure.kind, TokenErrorKind::RateLimited);
@@ -141,8 +142,12 @@ async fn a_token_that_is_still_valid_outlives_the_failure() {
     fixture.mock.add_fault(FaultRule::refresh(server_error()).always());
     let lifetime = Duration::from_secs(fixture.mock.settings().access_token_secs);
     fixture.pass(lifetime - Duration::from_secs(30));
+    let first = fixture.session.access_token().await.unwrap();
+    assert!(first.remark().is_some(), "it should have been renewed");
+    fixture.session.close(Duration::from_secs(60)).await.unwrap();
     let token = fixture.session.access_token().await.unwrap();
     assert!(matches!(token.remark(), Some(Remark::RenewalFailed(_))), "{:?}", token.remark());
+    assert_eq!(token.expose(), first.expose());
     fixture.pass(Duration::from_secs(31));
     assert!(fixture.session.access_token().await.is_err());
 }
@@ -187,7 +192,8 @@ async fn a_refused_answer_leaves_its_refresh_token_and_hands_out_nothing() {
         let old_refresh = fixture.stored_refresh_token().await.unwrap();
         fixture.expire();
         fixture.mock.next_refresh(fault.clone());
-        let error = fixture.session.access_token().await.unwrap_err();
+        let outcome = fixture.session.access_token().await;
+        let Err(error) = outcome else { panic!("{fault:?}: {outcome:?}") };
         let SessionError::RenewalFailed(failure) = &error else { panic!("{fault:?}: {error}") };
         assert_eq!(failure.kind, TokenErrorKind::Protocol, "{fault:?}");
         let new_refresh = fixture.stored_refresh_token().await.unwrap();
@@ -241,7 +247,8 @@ async fn an_answer_that_cannot_be_judged_yet_is_kept_and_judged_later() {
     fixture.pass(Duration::from_secs(301));
     let token = fixture.other().await.access_token().await.unwrap();
     assert_ne!(token.expose(), old);
-    assert_eq!(fixture.mock.counters().refreshes(), 1, "judged, not renewed again");
+    let requests: Vec<_> = fixture.mock.requests().into_iter().map(|r| (r.path, r.outcome)).collect();
+    assert_eq!(fixture.mock.counters().refreshes(), 1, "judged, not renewed again: {requests:?}");
     assert!(fixture.alive().await);
 }
 

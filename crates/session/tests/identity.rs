@@ -28,7 +28,10 @@ async fn a_sign_in_stores_tokens_profile_and_settings() {
     let settings = other.settings().await.unwrap().unwrap();
     assert_eq!(settings.audience.as_deref(), Some(mock_auth0::DEMO_AUDIENCE));
     assert_eq!(settings.flow, tokenkeep_auth0::Flow::Password);
-    assert_eq!(other.access_token().await.unwrap().expose(), fixture.session.access_token().await.unwrap().expose());
+    assert_eq!(
+        other.access_token().await.unwrap().expose(),
+        fixture.session.access_token().await.unwrap().expose()
+    );
 }
 
 #[tokio::test]
@@ -159,16 +162,25 @@ async fn a_sign_in_during_a_renewal_replaces_it_under_each_revocation() {
         fixture.expire();
         fixture.mock.next_refresh(Fault::HoldAfter);
         let renewing = fixture.other().await;
-        let task = tokio::spawn(async move { renewing.access_token().await.map(|token| token.expose().to_owned()) });
+        let task =
+            tokio::spawn(async move { renewing.access_token().await.map(|token| token.expose().to_owned()) });
         until("the request to be held", || fixture.mock.held() == 1).await;
         fixture.session.sign_in(&fixture.client(), SignIn::new(SCOPE), password()).await.unwrap();
         let new = fixture.session.access_token().await.unwrap().expose().to_owned();
         let refresh = fixture.stored_refresh_token().await;
         fixture.mock.release();
-        assert_eq!(task.await.unwrap().unwrap(), new, "{kind:?}: the waiting caller has the new sign-in's token");
+        assert_eq!(
+            task.await.unwrap().unwrap(),
+            new,
+            "{kind:?}: the waiting caller has the new sign-in's token"
+        );
         assert_eq!(fixture.stored_refresh_token().await, refresh, "{kind:?}");
         assert!(fixture.alive().await, "{kind:?}");
-        assert_eq!(fixture.mock.counters().at(Endpoint::Revoke), 0, "{kind:?}: revoking the loser kills the winner");
+        assert_eq!(
+            fixture.mock.counters().at(Endpoint::Revoke),
+            0,
+            "{kind:?}: revoking the loser kills the winner"
+        );
     }
 }
 
@@ -181,7 +193,8 @@ async fn a_final_answer_about_yesterdays_token_ends_nothing() {
     fixture.expire();
     fixture.mock.next_refresh(Fault::HoldAfter);
     let renewing = fixture.other().await;
-    let task = tokio::spawn(async move { renewing.access_token().await.map(|token| token.expose().to_owned()) });
+    let task =
+        tokio::spawn(async move { renewing.access_token().await.map(|token| token.expose().to_owned()) });
     until("the request to be held", || fixture.mock.held() == 1).await;
     fixture.session.sign_in(&fixture.client(), SignIn::new(SCOPE), password()).await.unwrap();
     fixture.mock.release();
@@ -211,8 +224,11 @@ async fn a_harmless_conflict_is_put_again() {
 #[tokio::test]
 async fn a_handle_whose_session_is_somebody_elses_now_says_so() {
     let mock = MockAuth0::builder()
-        .user(mock_auth0::User::new(mock_auth0::DEMO_USER.0, mock_auth0::DEMO_USER.1).sub(mock_auth0::DEMO_SUB))
-        .user(mock_auth0::User::new("grace@example.com", "another password").sub("auth0|grace"))
+        .user(
+            mock_auth0::User::new(mock_auth0::DEMO_USER.0, mock_auth0::DEMO_USER.1)
+                .with_sub(mock_auth0::DEMO_SUB),
+        )
+        .user(mock_auth0::User::new("grace@example.com", "another password").with_sub("auth0|grace"))
         .start()
         .await
         .unwrap();
@@ -248,7 +264,9 @@ async fn sessions_of_other_names_are_not_touched() {
 async fn a_service_renews_by_repeating_its_grant() {
     let fixture = Fixture::empty().await;
     let client = tokenkeep_auth0::TokenClient::builder(fixture.mock.issuer(), mock_auth0::DEMO_SERVICE.0)
-        .client_authentication(tokenkeep_auth0::ClientAuthentication::Basic(mock_auth0::DEMO_SERVICE.1.into()))
+        .client_authentication(tokenkeep_auth0::ClientAuthentication::Basic(
+            mock_auth0::DEMO_SERVICE.1.into(),
+        ))
         .clock(Arc::new(fixture.clock.clone()))
         .build()
         .unwrap();
@@ -262,7 +280,9 @@ async fn a_service_renews_by_repeating_its_grant() {
     let mut tasks = Vec::new();
     for _ in 0..10 {
         let session = fixture.other().await;
-        tasks.push(tokio::spawn(async move { session.access_token().await.map(|token| token.expose().to_owned()) }));
+        tasks.push(tokio::spawn(async move {
+            session.access_token().await.map(|token| token.expose().to_owned())
+        }));
     }
     for task in tasks {
         assert_ne!(task.await.unwrap().unwrap(), first);

@@ -123,7 +123,9 @@ async fn handles_that_share_only_the_store_make_one_request() {
     let mut tasks = Vec::new();
     for _ in 0..20 {
         let session = fixture.other().await;
-        tasks.push(tokio::spawn(async move { session.access_token().await.map(|token| token.expose().to_owned()) }));
+        tasks.push(tokio::spawn(async move {
+            session.access_token().await.map(|token| token.expose().to_owned())
+        }));
     }
     until("the request to be held", || fixture.mock.held() == 1).await;
     fixture.mock.release();
@@ -144,7 +146,9 @@ async fn forced_renewals_join() {
     let mut tasks = Vec::new();
     for _ in 0..10 {
         let (shared, own) = (fixture.session.clone(), fixture.other().await);
-        tasks.push(tokio::spawn(async move { shared.renew(&[]).await.map(|token| token.expose().to_owned()) }));
+        tasks.push(tokio::spawn(
+            async move { shared.renew(&[]).await.map(|token| token.expose().to_owned()) },
+        ));
         tasks.push(tokio::spawn(async move { own.renew(&[]).await.map(|token| token.expose().to_owned()) }));
     }
     until("the request to be held", || fixture.mock.held() == 1).await;
@@ -191,7 +195,8 @@ fn a_dropped_caller_and_its_runtime_do_not_stop_a_renewal() {
     asking.block_on(until("the grant to take effect", || fixture.mock.held() == 1));
     drop(asking);
     fixture.mock.release();
-    let token = outer.block_on(async { fixture.session.access_token().await.map(|token| token.expose().to_owned()) });
+    let token =
+        outer.block_on(async { fixture.session.access_token().await.map(|token| token.expose().to_owned()) });
     token.unwrap();
     assert_eq!(fixture.mock.counters().refreshes(), 1);
     assert!(outer.block_on(fixture.alive()));
@@ -241,7 +246,11 @@ async fn another_scope_is_asked_for_once() {
     let turned = TokenRequest::new().scope("profile openid");
     assert_eq!(fixture.session.token(turned).await.unwrap().expose(), token);
     assert_eq!(fixture.mock.counters().refreshes(), 1);
-    assert_ne!(fixture.session.access_token().await.unwrap().expose(), token, "the sign-in's own is kept too");
+    assert_ne!(
+        fixture.session.access_token().await.unwrap().expose(),
+        token,
+        "the sign-in's own is kept too"
+    );
 }
 
 // No `expires_in`: used until an API says 401.
@@ -328,14 +337,20 @@ async fn a_storm_of_rejections_makes_one_renewal() {
 #[tokio::test]
 async fn a_rejected_token_is_never_served_again_while_the_issuer_is_down() {
     let fixture = Fixture::new().await;
-    fixture.mock.add_fault(FaultRule::refresh(Fault::instead(BadAnswer::Status {
-        status: 500,
-        body: mock_auth0::BadBody::Html,
-    })).always());
+    fixture.mock.add_fault(
+        FaultRule::refresh(Fault::instead(BadAnswer::Status {
+            status: 500,
+            body: mock_auth0::BadBody::Html,
+        }))
+        .always(),
+    );
     let token = fixture.session.access_token().await.unwrap();
     assert!(matches!(fixture.session.rejected(&token).await, Err(SessionError::RenewalFailed(_))));
     assert!(matches!(fixture.session.access_token().await, Err(SessionError::RenewalFailed(_))));
-    assert!(matches!(fixture.other().await.access_token().await, Err(SessionError::RenewalFailed(_))), "others know it");
+    assert!(
+        matches!(fixture.other().await.access_token().await, Err(SessionError::RenewalFailed(_))),
+        "others know it"
+    );
 }
 
 // Clocks lie: within a boot the wall clock alone decides nothing for other processes, and costs one renewal here at most.

@@ -171,7 +171,10 @@ fn words(error: keyring_core::Error) -> String {
     use keyring_core::Error;
 
     match error {
-        Error::PlatformFailure(error) => error.to_string(),
+        Error::PlatformFailure(error) => {
+            let text = error.to_string();
+            text.strip_prefix("zbus error: ").map(|rest| format!("session bus: {rest}")).unwrap_or(text)
+        }
         Error::NoStorageAccess(error) => format!("it is locked or has no default collection ({error})"),
         Error::BadEncoding(mut bytes) | Error::BadDataFormat(mut bytes, _) => {
             bytes.zeroize();

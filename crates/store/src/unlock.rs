@@ -71,8 +71,8 @@ impl Sources {
             given: None,
             environment,
             config: Vec::new(),
-            keychain: Err("not to be used here".into()),
-            prompt: Err("not to be used here".into()),
+            keychain: Err("not in use here".into()),
+            prompt: Err("nobody to ask".into()),
             limit: LIMIT,
         }
     }

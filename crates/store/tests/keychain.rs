@@ -2,6 +2,9 @@
 #![cfg(all(feature = "keychain", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)] // A failed step fails its test; a skipped one says so.
 
+#[cfg(feature = "conformance")]
+#[path = "keychain/conformance.rs"]
+mod conformance;
 #[path = "keychain/session.rs"]
 mod session;
 
@@ -125,7 +128,29 @@ fn no_bus_is_an_error() {
         let why = reason(patient().load(ONE));
         assert!(!why.contains("within"), "{why}");
     });
-    with_bus("no_bus_is_an_error", Some("nonsense"), || {
+}
+
+#[test]
+fn nothing_set_and_no_bus_says_what_was_tried() {
+    with_bus("nothing_set_and_no_bus_says_what_was_tried", None, || {
+        // Nothing is set, nobody can be asked: the error says why each did not serve, and no vault is made.
+        let home = std::path::PathBuf::from(std::env::var_os("XDG_DATA_HOME").unwrap());
+        let environment = [("XDG_DATA_HOME", home.clone())].into_iter().collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(Opening::new(environment).open_or_make()).unwrap_err();
+        let StoreError::NoUnlockSource { tried } = error else { panic!("{error}") };
+        assert!(
+            tried.contains("the OS keychain (session bus: ")
+                && tried.ends_with("the terminal (nobody to ask)"),
+            "{tried}"
+        );
+        assert!(!home.join("tokenkeep/sessions.vault").exists());
+    });
+}
+
+#[test]
+fn a_bus_at_no_address_is_an_error() {
+    with_bus("a_bus_at_no_address_is_an_error", Some("nonsense"), || {
         reason(patient().load(ONE));
     });
 }

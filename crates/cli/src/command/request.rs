@@ -272,3 +272,82 @@ fn unwritten(path: &Path, error: &std::io::Error) -> CommandError {
         "choose another file: --output FILE",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn args(words: &[&str]) -> RequestArgs {
+        let words = ["tokenkeep", "request"].iter().chain(words);
+        match crate::args::Cli::try_parse_from(words).unwrap().command {
+            crate::args::Command::Request(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_method_follows_from_the_body_unless_it_is_given_in_either_way() {
+        let cases = [
+            (&["https://h/"][..], "GET"),
+            (&["post", "https://h/"], "POST"),
+            (&["-X", "PATCH", "https://h/"], "PATCH"),
+            (&["https://h/", "-d", "x"], "POST"),
+            (&["https://h/", "--data-file", "f"], "POST"),
+            (&["PUT", "https://h/", "-d", "x"], "PUT"),
+        ];
+        for (words, method) in cases {
+            assert_eq!(target(&args(words)).unwrap().0.as_str(), method, "{words:?}");
+        }
+        for words in [&["GET", "https://h/", "-X", "POST"][..], &["G T", "https://h/"], &["canary"]] {
+            let error = target(&args(words)).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_content_type_is_guessed_where_none_is_given() {
+        let guess = |words: &[&str]| {
+            let args = args(words);
+            let mut headers = headers(&args.header).unwrap();
+            let bytes = body(&args, &mut headers).unwrap();
+            (bytes, headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned()))
+        };
+        assert_eq!(guess(&["https://h/"]), (None, None));
+        let json = guess(&["https://h/", "-d", " {\"a\": 1}"]);
+        assert_eq!(json, (Some(b" {\"a\": 1}".to_vec()), Some("application/json".to_owned())));
+        let form = guess(&["https://h/", "-d", "a=b"]);
+        assert_eq!(form, (Some(b"a=b".to_vec()), Some("application/x-www-form-urlencoded".to_owned())));
+        let given = guess(&["https://h/", "-d", "[]", "-H", "content-type: text/plain"]);
+        assert_eq!(given.1.as_deref(), Some("text/plain"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("body");
+        std::fs::write(&file, b"\x00\x01").unwrap();
+        let file = file.to_str().unwrap();
+        let from_file = guess(&["https://h/", "--data-file", file]);
+        assert_eq!(from_file, (Some(vec![0, 1]), Some("application/octet-stream".to_owned())));
+        assert_eq!(guess(&["https://h/", "-d", &format!("@{file}")]).0, Some(vec![0, 1]));
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_refused_without_being_repeated() {
+        for header in ["canary", "na me: canary", "X-Key: canary\nX: y", "Authorization: Basic canary"] {
+            let error = headers(&[header.to_owned()]).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn headers_come_from_a_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("headers");
+        std::fs::write(&file, "X-Key: secret\n\nX-Other: b\n").unwrap();
+        let headers = headers(&[format!("@{}", file.display())]).unwrap();
+        assert_eq!(headers["x-key"], "secret");
+        assert_eq!(headers["x-other"], "b");
+        assert!(!format!("{headers:?}").contains("secret"), "values are marked as sensitive");
+    }
+}

@@ -138,8 +138,10 @@ fn text(name: &str, status: &Status) -> String {
         Some(at) => format!("{failure}; next attempt after {}", rfc3339(at)),
         None => failure.to_string(),
     });
-    let requested =
-        status.requested_scope.clone().filter(|requested| status.scope.as_ref() != Some(requested));
+    let requested = status
+        .requested_scope
+        .clone()
+        .filter(|requested| !requested.is_empty() && status.scope.as_ref() != Some(requested));
     let present = status.state != SessionState::Absent;
     fields(&[
         ("session", Some(name.to_owned())),
@@ -150,7 +152,7 @@ fn text(name: &str, status: &Status) -> String {
         ("subject", status.subject.clone()),
         ("flow", status.flow.clone()),
         ("audience", status.audience.clone()),
-        ("scope", status.scope.clone()),
+        ("scope", status.scope.clone().filter(|scope| !scope.is_empty())),
         ("asked for", requested),
         ("expires", expires),
         ("renewable", present.then(|| if status.renewable { "yes" } else { "no" }.to_owned())),

@@ -24,7 +24,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
         )
     })?;
     if context.output.json {
-        context.output.object(profile.claims())?;
+        context.output.object(&profile)?;
         return Ok(Exit::Done);
     }
     let text = |value: Option<&str>| value.map(printable);

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::exhaustive_structs,
     missing_docs,
+    unreachable_pub,
     reason = "test support: each suite uses a part of it"
 )]
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mock_auth0::{MockAuth0, Tokens};
 use tokenkeep_auth0::TokenClient;
-use tokenkeep_clock::{Clock, ManualClock, SystemClock};
+use tokenkeep_clock::{ManualClock, SystemClock};
 use tokenkeep_secret::{Secret, SecretString};
 use tokenkeep_session::{Session, SignIn};
 use tokenkeep_store::{

@@ -121,6 +121,11 @@ impl Disk {
         std::fs::symlink_metadata(path).map(|meta| Facts::of(&meta))
     }
 
+    /// About the folder `path`, behind symlinks too.
+    pub(super) fn folder_facts(&self, path: &Path) -> io::Result<Facts> {
+        std::fs::metadata(path).map(|meta| Facts::of(&meta))
+    }
+
     pub(super) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         std::fs::read_link(path)
     }

@@ -229,7 +229,7 @@ impl Log {
     }
 
     fn only_ways_in(&self) -> bool {
-        self.ways.is_none() && self.entries.is_empty() && self.notes.is_empty() && self.damage.is_empty()
+        self.ways.is_none() && self.entries.is_empty() && self.notes.is_empty()
     }
 
     /// Lets a frame count. The highest seq wins, not the last place: a frame that was copied to the end brings nothing

@@ -115,11 +115,7 @@ impl VaultOptions {
         NewWayIn::check_all(&ways)?;
         let place = Place::vacant(&self.disk, &path)?;
         self.disk.make_folder(&place.folder).map_err(|error| place::unwritable(&place.folder, error))?;
-        let folder =
-            self.disk.facts(&place.folder).map_err(|error| place::io("reading", &place.folder, error))?;
-        if folder.is_folder {
-            place.check_folder(&folder)?;
-        }
+        place.check_folder(&self.disk)?;
         let writer = lock::take(&self.disk, &place.lock, &[lock::WRITER], self.writer_wait)
             .await?
             .ok_or(StoreError::WriterBusy { waited: self.writer_wait })?;
@@ -180,9 +176,8 @@ impl VaultOptions {
             // Keys tell more of it apart.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
         }
-        if let Some(name) = place.network_file_system(&self.disk) {
-            place::warn_of_network(name);
-        }
+        let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
+        place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view))
     }
 

@@ -64,13 +64,13 @@ impl Place {
     /// Follows one symlink and looks at what is there.
     fn look(disk: &Disk, path: &Path) -> Result<(Self, Option<Facts>), StoreError> {
         let place = Self::of(path)?;
-        let Some(facts) = facts(disk, &place.file)? else { return Ok((place, None)) };
+        let Some(facts) = look_at(disk, &place.file)? else { return Ok((place, None)) };
         if !facts.is_symlink {
             return Ok((place, Some(facts)));
         }
         let target = disk.read_link(&place.file).map_err(|error| io("reading", &place.file, error))?;
         let place = Self::of(&place.folder.join(target))?;
-        match facts_behind_link(disk, &place.file)? {
+        match look_at(disk, &place.file)? {
             Some(facts) if facts.is_symlink => Err(refused(
                 &place.file,
                 "is a symlink behind a symlink: only one is followed; name the real file",
@@ -79,7 +79,7 @@ impl Place {
         }
     }
 
-    /// Refuses what is not safe about the file and its folder, and warns of what is not wise.
+    /// Refuses what is not safe about the file and its folder.
     pub(super) fn check(&self, disk: &Disk, facts: &Facts) -> Result<(), StoreError> {
         check_owner(&self.file, facts)?;
         if !facts.is_file {
@@ -99,18 +99,12 @@ impl Place {
                 "has another name (a hard link): the two would drift apart at the next write; remove one of them",
             ));
         }
-        if facts.mode & GROUP != 0 {
-            tracing::warn!(
-                mode = format!("{:04o}", facts.mode),
-                "the vault can be read or written by its group"
-            );
-        }
-        let folder = disk.facts(&self.folder).map_err(|error| io("reading", &self.folder, error))?;
-        self.check_folder(&folder)
+        self.check_folder(disk)
     }
 
     /// Refuses a folder in which anyone can put another file in the vault's place.
-    pub(super) fn check_folder(&self, folder: &Facts) -> Result<(), StoreError> {
+    pub(super) fn check_folder(&self, disk: &Disk) -> Result<(), StoreError> {
+        let folder = disk.folder_facts(&self.folder).map_err(|error| io("reading", &self.folder, error))?;
         let sticky = folder.mode & 0o1000 != 0;
         if folder.mode & 0o002 != 0 && !sticky {
             let reason = format!(
@@ -121,6 +115,33 @@ impl Place {
             return Err(refused(&self.folder, reason));
         }
         Ok(())
+    }
+
+    /// Warns of what is allowed and yet not wise. Once an opening.
+    pub(super) fn warn(&self, disk: &Disk, facts: &Facts) {
+        // Kubernetes gives each mount to a group, so that this cannot be refused.
+        if facts.mode & GROUP != 0 {
+            tracing::warn!(
+                mode = format!("{:04o}", facts.mode),
+                "the vault can be read or written by its group"
+            );
+        }
+        if let Ok(folder) = disk.folder_facts(&self.folder)
+            && (folder.mode & 0o020 != 0 || (folder.owner != facts.owner && folder.owner != 0))
+        {
+            tracing::warn!(
+                mode = format!("{:04o}", folder.mode),
+                owner = folder.owner,
+                "other users can replace files in the vault's folder"
+            );
+        }
+        if let Some(name) = self.network_file_system(disk) {
+            tracing::warn!(
+                file_system = name,
+                "the vault is on a network file system, where locks and syncs may not hold: keep sessions that \
+                 several machines share in PostgreSQL"
+            );
+        }
     }
 
     /// What a file system over the network is called, if the vault stands on one.
@@ -137,15 +158,6 @@ impl Place {
             _ => None,
         }
     }
-}
-
-/// What is said about a file system over the network.
-pub(super) fn warn_of_network(name: &str) {
-    tracing::warn!(
-        file_system = name,
-        "the vault is on a network file system, where locks and syncs may not hold: keep sessions that several \
-         machines share in PostgreSQL"
-    );
 }
 
 /// Refuses a lock file that is not ours alone to lock.
@@ -169,7 +181,7 @@ fn check_owner(_path: &Path, _facts: &Facts) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn facts(disk: &Disk, path: &Path) -> Result<Option<Facts>, StoreError> {
+fn look_at(disk: &Disk, path: &Path) -> Result<Option<Facts>, StoreError> {
     match disk.facts(path) {
         Ok(facts) => Ok(Some(facts)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -179,10 +191,6 @@ fn facts(disk: &Disk, path: &Path) -> Result<Option<Facts>, StoreError> {
         Err(error) if is_forbidden(&error) => Err(unreachable_place(path)),
         Err(error) => Err(io("reading", path, error)),
     }
-}
-
-fn facts_behind_link(disk: &Disk, path: &Path) -> Result<Option<Facts>, StoreError> {
-    facts(disk, path)
 }
 
 fn unreachable_place(path: &Path) -> StoreError {

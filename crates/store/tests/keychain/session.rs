@@ -33,7 +33,7 @@ const BUS_ALONE: &str = r#"<busconfig>
 "#;
 
 /// Runs `body` in a process inside a session with `service`. `test` is the name of the test that calls this, which
-/// is run again there.
+/// is run again there, and so calls this once.
 pub(crate) fn in_session(test: &str, service: Service, body: impl FnOnce()) {
     if let Some(ran) = std::env::var_os(INSIDE) {
         body();

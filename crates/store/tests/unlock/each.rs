@@ -167,30 +167,57 @@ fn a_secret_put_where_its_place_was_to_be_is_not_quoted() {
 
 #[test]
 fn the_command_inherits_none_of_the_variables() {
-    // The process's own environment is not touched: what the command would inherit is checked in a child of this test.
-    if let Some(ran) = std::env::var_os("TOKENKEEP_TEST_CHILD") {
-        let sources = Sources::new(Environment::process());
+    again("the_command_inherits_none_of_the_variables", Shell::plain(), |_| {
+        let unlock = Sources::new(Environment::process()).unlock(Path::new(VAULT), || Ok(any())).unwrap();
+        assert_eq!(found(&unlock).2, "TOKENKEEP_PASSPHRASE_COMMAND");
+        assert_eq!(found(&unlock).1, b"x credentials");
+    });
+}
+
+#[test]
+fn a_descriptor_that_the_shell_opened_is_read() {
+    again("a_descriptor_that_the_shell_opened_is_read", Shell("exec \"$@\" 7<passphrase"), |_| {
+        let sources = Sources::new([("TOKENKEEP_PASSPHRASE_FD", "7")].into_iter().collect());
         let unlock = sources.unlock(Path::new(VAULT), || Ok(any())).unwrap();
-        let (_, printed, name) = found(&unlock);
-        assert_eq!(name, "TOKENKEEP_PASSPHRASE_COMMAND");
-        assert_eq!(String::from_utf8(printed).unwrap(), "x credentials");
-        return fs::write(ran, "").unwrap();
+        assert_eq!(found(&unlock), ("passphrase", b"by file".to_vec(), "TOKENKEEP_PASSPHRASE_FD"));
+        assert!(!Path::new("/proc/self/fd/7").exists());
+        assert!(failure(sources.unlock(Path::new(VAULT), || Ok(any()))).1.contains("only once"));
+    });
+}
+
+#[test]
+fn standard_input_is_read() {
+    again("standard_input_is_read", Shell("cat passphrase | \"$@\""), |_| {
+        let sources = Sources::new([("TOKENKEEP_PASSPHRASE_FD", "0")].into_iter().collect());
+        let unlock = sources.unlock(Path::new(VAULT), || Ok(any())).unwrap();
+        assert_eq!(found(&unlock).1, b"by file");
+        // It stays open, at its end.
+        assert!(failure(sources.unlock(Path::new(VAULT), || Ok(any()))).1.contains("empty"));
+    });
+}
+
+#[test]
+fn a_file_of_another_owner_is_used_unless_everyone_can_change_it() {
+    if std::env::var_os(INSIDE).is_none() && !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another owner than the one who runs the tests");
+        return;
     }
-    let folder = Folder::new();
-    let ran = folder.0.path().join("ran");
-    let print = UNLOCK_VARIABLES.map(|name| format!("${name}")).join("");
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "each::the_command_inherits_none_of_the_variables", "--test-threads=1"])
-        .env("TOKENKEEP_TEST_CHILD", &ran)
-        .env_remove("TOKENKEEP_IDENTITY")
-        .env_remove("TOKENKEEP_PASSPHRASE_FD")
-        .env_remove("TOKENKEEP_PASSPHRASE_FILE")
-        .env("CREDENTIALS_DIRECTORY", "credentials")
-        .env("TOKENKEEP_PASSPHRASE", "canary")
-        .env("TOKENKEEP_PASSPHRASE_COMMAND", format!("echo \"x{print} $CREDENTIALS_DIRECTORY\""))
-        .status()
-        .unwrap();
-    assert!(status.success() && ran.exists());
+    // Root reads everything, so the test goes on as nobody.
+    let shell = Shell(
+        "chmod 0644 passphrase; cp passphrase writable; chmod 0666 writable; cp passphrase unreadable; \
+         chmod 0600 unreadable; chmod 0755 . && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"",
+    );
+    again("a_file_of_another_owner_is_used_unless_everyone_can_change_it", shell, |folder| {
+        assert!(!nix::unistd::geteuid().is_root());
+        let by = |name: &str| {
+            let path = folder.join(name);
+            let sources = Sources::new([("TOKENKEEP_PASSPHRASE_FILE", path)].into_iter().collect());
+            sources.unlock(Path::new(VAULT), || Ok(any()))
+        };
+        assert_eq!(found(&by("passphrase").unwrap()).1, b"by file");
+        assert!(failure(by("writable")).1.contains("changed by others"));
+        assert!(failure(by("unreadable")).1.contains("permission denied"));
+    });
 }
 
 #[test]
@@ -209,4 +236,49 @@ fn a_passphrase_through_a_named_pipe_is_read() {
 
 fn make_fifo(path: &Path) {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+}
+
+/// Set in the process that runs one test again: the folder for it.
+const INSIDE: &str = "TOKENKEEP_TEST_INSIDE";
+
+/// How the test is run again: a script in a folder with a file `passphrase`, whose arguments are the test's command.
+struct Shell(&'static str);
+
+impl Shell {
+    fn plain() -> Self {
+        Self("exec \"$@\"")
+    }
+}
+
+/// Runs `body` in a process of its own, which is this test run again by `shell`, since this process's environment,
+/// descriptors and owner are shared by all tests.
+fn again(test: &str, shell: Shell, body: impl FnOnce(&Path)) {
+    if let Some(folder) = std::env::var_os(INSIDE) {
+        body(Path::new(&folder));
+        eprintln!("ran to its end");
+        return;
+    }
+    let folder = Folder::new();
+    folder.file("passphrase", "by file\n", 0o600);
+    // Where everyone can run it.
+    let program = folder.0.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let print = UNLOCK_VARIABLES.map(|name| format!("${name}")).join("");
+    let output = std::process::Command::new("sh")
+        .args(["-c", shell.0, "sh"])
+        .arg(program)
+        .args(["--exact", &format!("each::{test}"), "--nocapture", "--test-threads=1"])
+        .current_dir(folder.0.path())
+        .env(INSIDE, folder.0.path())
+        .env_remove("TOKENKEEP_IDENTITY")
+        .env_remove("TOKENKEEP_PASSPHRASE_FD")
+        .env_remove("TOKENKEEP_PASSPHRASE_FILE")
+        .env("CREDENTIALS_DIRECTORY", "credentials")
+        .env("TOKENKEEP_PASSPHRASE", "canary")
+        .env("TOKENKEEP_PASSPHRASE_COMMAND", format!("echo \"x{print} $CREDENTIALS_DIRECTORY\""))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints.contains("ran to its end"), "{printed}{complaints}");
 }

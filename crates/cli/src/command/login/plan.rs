@@ -201,3 +201,61 @@ fn absolute(path: &std::path::Path) -> Result<PathBuf, CommandError> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::exit::Exit;
+
+    fn plan(words: &[&str], secret: Option<&str>) -> Result<Plan, CommandError> {
+        let words = ["tokenkeep", "login"].iter().chain(words);
+        match crate::args::Cli::try_parse_from(words).unwrap().command {
+            crate::args::Command::Login(args) => Plan::new(&args, Vec::new(), secret.map(Into::into), None),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_first_sign_in_needs_issuer_and_client_and_says_so() {
+        let error = plan(&[], None).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.help.contains("--domain DOMAIN --client-id ID"), "{error:?}");
+        let error = plan(&["--domain", "tenant.example"], None).unwrap_err();
+        assert!(error.help.contains("--client-id ID") && !error.help.contains("--domain"), "{error:?}");
+    }
+
+    #[test]
+    fn a_domain_is_a_host_and_becomes_an_issuer() {
+        for domain in ["tenant.example", "https://tenant.example", "https://tenant.example/"] {
+            let plan = plan(&["--domain", domain, "--client-id", "id"], None).unwrap();
+            assert_eq!(plan.issuer, "https://tenant.example/");
+            assert_eq!((plan.how, plan.scope.as_str()), (How::Device, DEFAULT_SCOPE));
+        }
+        for domain in ["", "tenant.example/path", "user@tenant.example", "http://tenant.example"] {
+            let error = plan(&["--domain", domain, "--client-id", "id"], None).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage, "{domain}");
+        }
+    }
+
+    #[test]
+    fn a_client_signs_in_for_itself_with_its_secret_only() {
+        let base = ["--issuer", "https://i/", "--client-id", "id", "--flow", "client-credentials"];
+        assert_eq!(plan(&base, None).unwrap_err().exit, Exit::Usage);
+        let with_secret = plan(&base, Some("s")).unwrap();
+        assert_eq!(with_secret.authentication, ClientAuthentication::Post("s".into()));
+        assert_eq!(with_secret.scope, "");
+        let basic = plan(&[&base[..], &["--client-auth", "basic"]].concat(), Some("s")).unwrap();
+        assert_eq!(basic.authentication, ClientAuthentication::Basic("s".into()));
+        let nothing_to_send =
+            plan(&["--issuer", "https://i/", "--client-id", "id", "--client-auth", "basic"], None);
+        assert_eq!(nothing_to_send.unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_user_name_means_a_password() {
+        let plan = plan(&["--issuer", "https://i/", "--client-id", "id", "--username", "ada"], None).unwrap();
+        assert_eq!(plan.how, How::Password);
+    }
+}

@@ -11,7 +11,6 @@ use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::moment::rfc3339;
 use crate::output::{fields, paint, printable};
-use crate::prompt::Prompt;
 
 /// Show what the vault is.
 ///
@@ -73,7 +72,7 @@ struct SourceFields {
 
 /// Runs `vault status`.
 pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
-    let opening = context.opening(Prompt::nobody("status asks nobody"))?;
+    let opening = context.opening(context.prompt.silent())?;
     let place = opening.place()?;
     let probe = Vault::probe(&place.path)?;
     let sources = opening.report()?;
