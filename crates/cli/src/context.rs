@@ -55,6 +55,17 @@ impl Context {
         self.open(store).await
     }
 
+    /// The same for a command that may renew the session: it is not left in the middle of that.
+    ///
+    /// # Errors
+    ///
+    /// What the store or the session says.
+    pub(crate) async fn renewable_session(&self) -> Result<Session, CommandError> {
+        let session = self.session().await?;
+        wait::watch(&session);
+        Ok(session)
+    }
+
     /// Opens the store, which must exist.
     ///
     /// # Errors
@@ -75,9 +86,7 @@ impl Context {
             // The session's own limit names who was waited for, so it is to come first.
             builder = builder.lease_wait(limit.mul_f32(0.9));
         }
-        let session = builder.build().await?;
-        wait::watch(&session);
-        Ok(session)
+        Ok(builder.build().await?)
     }
 
     /// Where the store is and what opens it. A passphrase on standard input is read now.

@@ -72,7 +72,13 @@ fn run(cli: Cli, output: Output) -> Result<Exit, CommandError> {
         )
     })?;
     let done = runtime.block_on(wait::in_time(&context, command::run(&context, cli.command)));
+    // Said before anything is waited for.
+    let done = done.or_else(|error| {
+        output.error(&error);
+        Ok(error.exit)
+    });
+    let settled = runtime.block_on(wait::settled(&context));
     // A question that is still open has no end; what a store is writing has one soon.
     runtime.shutdown_timeout(LAST_WRITE);
-    done
+    settled.and(done)
 }

@@ -1,4 +1,4 @@
-//! How long a command may take, and how it is stopped without losing what it holds.
+//! How long a command may take, and how it ends without losing what it holds.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,23 +8,22 @@ use tokenkeep_session::{Session, SessionError};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit, busy};
-use crate::output::say;
 use crate::prompt;
 
-/// How long new tokens are waited for to be saved, where `--timeout` does not say.
+/// How long new tokens are waited for to be saved, where `--timeout` does not say: longer than one exchange may last.
 const SAVING_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a stopped command waits for a renewal that is under way: longer than one exchange may last.
-const STOPPING_LIMIT: Duration = Duration::from_secs(50);
+/// How long a renewal under way may take before the person is told what is being waited for.
+const UNREMARKED: Duration = Duration::from_millis(300);
 
 thread_local! {
-    /// The session that the command has open. The command runs on one thread.
-    static OPEN: RefCell<Option<Session>> = const { RefCell::new(None) };
+    /// The session that this command may renew. Commands run on one thread.
+    static RENEWS: RefCell<Option<Session>> = const { RefCell::new(None) };
 }
 
-/// Remembers the session whose renewal must not be cut off when the command is stopped.
+/// Remembers a session that the command may renew: the process is not to end in the middle of that.
 pub(crate) fn watch(session: &Session) {
-    OPEN.with_borrow_mut(|open| *open = Some(session.clone()));
+    RENEWS.with_borrow_mut(|watched| *watched = Some(session.clone()));
 }
 
 /// Runs `command` until it is done, `--timeout` is over, or somebody stops it.
@@ -42,10 +41,10 @@ pub(crate) async fn in_time(
     tokio::select! {
         // First, so that a command that is done is never called late.
         biased;
-        outcome = command => outcome.map_err(|error| if prompt::was_interrupted() { stop() } else { error }),
+        outcome = command => outcome.map_err(|error| if prompt::was_interrupted() { interrupted() } else { error }),
         () = stopped() => {
             prompt::restore_terminal();
-            Err(interrupted().await)
+            Err(interrupted())
         }
         () = elapsed => {
             prompt::restore_terminal();
@@ -54,26 +53,46 @@ pub(crate) async fn in_time(
     }
 }
 
-/// Waits until new tokens that are only in memory are saved, and says what came of it. The process must not end before:
-/// the old refresh token is spent.
-pub(crate) async fn until_saved(context: &Context, session: &Session, error: SessionError) -> CommandError {
-    let SessionError::NotSaved { source } = &error else { return error.into() };
+/// Waits until what is being renewed is saved, since its refresh token may be spent already. The command's answer or
+/// error has been printed by then.
+///
+/// # Errors
+///
+/// New tokens that could not be saved within the limit.
+pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
+    let Some(session) = RENEWS.take() else { return Ok(()) };
+    let finished = session.close(context.timeout().unwrap_or_default().max(SAVING_LIMIT));
+    tokio::pin!(finished);
+    tokio::select! {
+        biased;
+        outcome = &mut finished => return outcome.map_err(CommandError::from),
+        () = tokio::time::sleep(UNREMARKED) => {
+            context.output.note("A renewal is under way; staying until it is saved. Stopping now could end the session.");
+        }
+    }
+    tokio::select! {
+        outcome = finished => outcome.map_err(CommandError::from),
+        () = stopped() => Err(interrupted()),
+    }
+}
+
+/// Waits for new tokens that are only in memory to be saved. Then what failed can be tried again.
+///
+/// # Errors
+///
+/// `error` itself if it is another one, or if the tokens could not be saved.
+pub(crate) async fn until_saved(
+    context: &Context,
+    session: &Session,
+    error: SessionError,
+) -> Result<(), CommandError> {
+    let SessionError::NotSaved { source } = &error else { return Err(error.into()) };
     let limit = context.timeout().unwrap_or(SAVING_LIMIT);
-    if !context.output.json {
-        say(format_args!(
-            "The new tokens could not be saved yet ({source}). Waiting up to {} s for the store; stopping now would end the session.",
-            limit.as_secs()
-        ));
-    }
-    match session.close(limit).await {
-        Ok(()) => CommandError::new(
-            Exit::Store,
-            "saved_late",
-            format!("the store was not writable for a while ({source}); the new tokens are saved now"),
-            "run the command again",
-        ),
-        Err(_) => error.into(),
-    }
+    context.output.note(format_args!(
+        "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now would end the session.",
+        limit.as_secs()
+    ));
+    session.close(limit).await.map_err(|_| error.into())
 }
 
 /// Resolves at Ctrl-C, or when the service manager asks to stop.
@@ -97,31 +116,13 @@ async fn stopped() {
     }
 }
 
-/// Lets a renewal that is under way finish, since its refresh token may be spent already, unless asked again to stop.
-async fn interrupted() -> CommandError {
-    if let Some(session) = OPEN.with_borrow(Clone::clone) {
-        let finished = session.close(STOPPING_LIMIT);
-        tokio::pin!(finished);
-        let patience = tokio::time::sleep(Duration::from_millis(300));
-        tokio::select! {
-            _ = &mut finished => return stop(),
-            () = patience => say("Letting the renewal under way finish. Ctrl-C again stops at once and may end the session."),
-        }
-        tokio::select! {
-            _ = finished => {}
-            () = stopped() => {}
-        }
-    }
-    stop()
-}
-
-fn stop() -> CommandError {
+fn interrupted() -> CommandError {
     CommandError::new(Exit::Interrupted, "interrupted", "interrupted", "run the command again")
 }
 
 /// What the command was waiting for when its time was over.
 async fn timed_out(limit: Duration) -> CommandError {
-    if let Some(session) = OPEN.with_borrow(Clone::clone)
+    if let Some(session) = RENEWS.with_borrow(Clone::clone)
         && let Ok(status) = session.status().await
         && let Some(holder) = status.renewing
         && holder.actor.as_ref().is_none_or(|actor| actor.pid != std::process::id())

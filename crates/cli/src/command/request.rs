@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
@@ -79,17 +80,27 @@ pub(crate) async fn run(context: &Context, args: &RequestArgs) -> Result<Exit, C
     let origins = Origins::parse([url.origin().ascii_serialization()])
         .map_err(|error| CommandError::usage(error.to_string(), "tokenkeep request https://…"))?;
     let mut headers = headers(&args.header)?;
-    let body = body(args, &mut headers)?;
-    let session = context.session().await?;
+    let body = body(args, &mut headers)?.map(Bytes::from);
+    let session = context.renewable_session().await?;
     let client = client(&session, args).await?;
     let client = ClientBuilder::new(client).with(SessionMiddleware::new(&session, origins)).build();
-    let mut request = client.request(method, url).headers(headers);
-    if let Some(body) = body {
-        request = request.body(body);
-    }
-    let response = match request.send().await {
+    let send = || {
+        let request = client.request(method.clone(), url.clone()).headers(headers.clone());
+        match &body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        }
+        .send()
+    };
+    let response = match send().await {
         Ok(response) => response,
-        Err(error) => return Err(failed(context, &session, error).await),
+        Err(error) => {
+            // Without a token nothing was sent, so it may be sent now.
+            wait::until_saved(context, &session, session_error(error)?).await?;
+            send()
+                .await
+                .map_err(|error| session_error(error).map_or_else(|error| error, CommandError::from))?
+        }
     };
     let status = response.status();
     if args.fail && status.as_u16() >= 400 {
@@ -227,15 +238,19 @@ async fn print(context: &Context, args: &RequestArgs, mut response: Response) ->
     Ok(())
 }
 
-/// A request that got no answer: because of the session, or because of the API.
-async fn failed(context: &Context, session: &Session, error: reqwest_middleware::Error) -> CommandError {
+/// What the session said about a request that got no answer.
+///
+/// # Errors
+///
+/// What else kept it from one.
+fn session_error(error: reqwest_middleware::Error) -> Result<SessionError, CommandError> {
     match error {
-        reqwest_middleware::Error::Reqwest(error) => unreachable_api(&error),
+        reqwest_middleware::Error::Reqwest(error) => Err(unreachable_api(&error)),
         reqwest_middleware::Error::Middleware(error) => {
-            match error.chain().find_map(|cause| cause.downcast_ref::<SessionError>()) {
-                Some(cause) => wait::until_saved(context, session, cause.clone()).await,
-                None => CommandError::new(Exit::Other, "request", error.to_string(), "tokenkeep status"),
-            }
+            let cause = error.chain().find_map(|cause| cause.downcast_ref::<SessionError>()).cloned();
+            cause.ok_or_else(|| {
+                CommandError::new(Exit::Other, "request", error.to_string(), "tokenkeep status")
+            })
         }
     }
 }

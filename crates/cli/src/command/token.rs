@@ -71,13 +71,17 @@ struct TokenFields<'a> {
 
 /// Runs `token`.
 pub(crate) async fn run(context: &Context, args: &TokenArgs) -> Result<Exit, CommandError> {
-    let session = context.session().await?;
-    let set = if args.offline {
-        session.peek().await?.ok_or_else(no_token)?
-    } else {
-        match session.token_set(wanted(args)).await {
-            Ok(set) => set,
-            Err(error) => return Err(wait::until_saved(context, &session, error).await),
+    if args.offline {
+        let session = context.session().await?;
+        let set = session.peek().await?.ok_or_else(no_token)?;
+        return print(context, args, session.name(), &set);
+    }
+    let session = context.renewable_session().await?;
+    let set = match session.token_set(wanted(args)).await {
+        Ok(set) => set,
+        Err(error) => {
+            wait::until_saved(context, &session, error).await?;
+            session.token_set(wanted(args)).await?
         }
     };
     print(context, args, session.name(), &set)

@@ -1,5 +1,7 @@
 //! Runs the command in a world of its own: home, configuration and vault in a temporary folder.
 
+#![allow(dead_code, clippy::unwrap_used, reason = "each suite takes what it needs; a test may panic")]
+
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +57,8 @@ impl World {
             .env("XDG_DATA_HOME", self.path("data"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // A real keychain is none of a test's business.
+            .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -69,7 +73,6 @@ impl World {
 }
 
 /// Runs a command that reads `input`.
-#[allow(dead_code, reason = "not every suite has something to say")]
 pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Ran {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     // It may end without reading.
@@ -112,7 +115,25 @@ impl Ran {
 }
 
 /// Whether `path` is there.
-#[allow(dead_code, reason = "not every suite looks")]
 pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
+}
+
+/// An age identity, the key that opens a vault without a person and without Argon2id's cost.
+pub(crate) fn identity() -> (String, String) {
+    use age::secrecy::ExposeSecret as _;
+    let identity = age::x25519::Identity::generate();
+    (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
+}
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..3000 {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("not within a minute: {what}");
 }

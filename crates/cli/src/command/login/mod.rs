@@ -52,6 +52,7 @@ pub(crate) async fn run(context: &Context, args: LoginArgs) -> Result<Exit, Comm
         context.output.note(format_args!("Made a vault at {path}; {source} opens it."));
     }
     let session = context.open(opened.store).await?;
+    wait::watch(&session);
     let known = session.settings().await?;
     let plan = Plan::new(&args, parameters, secrets.client_secret, known)?;
     let client = plan.client(SystemClock::shared())?;
@@ -70,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: LoginArgs) -> Result<Exit, Comm
             report(context, &session, client.issuer(), client.client_id(), &signed_in, made)?;
             Ok(Exit::Done)
         }
-        Err(error) => Err(failed(context, &session, error).await),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -179,7 +180,7 @@ fn lifetime(expires_at: Option<SystemTime>) -> String {
     )
 }
 
-async fn failed(context: &Context, session: &Session, error: SessionError) -> CommandError {
+fn failed(error: SessionError) -> CommandError {
     match error {
         // A sign-in that failed leaves whoever was signed in before as they were.
         SessionError::LoginRequired(reason) => CommandError::new(
@@ -188,6 +189,6 @@ async fn failed(context: &Context, session: &Session, error: SessionError) -> Co
             format!("the refresh token was not taken over: {reason}"),
             "tokenkeep login --flow device, or another refresh token",
         ),
-        error => wait::until_saved(context, session, error).await,
+        error => error.into(),
     }
 }
