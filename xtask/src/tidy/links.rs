@@ -16,7 +16,7 @@ pub(crate) fn broken(root: &Path, files: &[File]) -> Vec<String> {
                     problems.push(format!("{}:{number}: the link {link} {why}", file.path));
                 }
             }
-            if file.is_rust() {
+            if file.is_rust() && line.trim_start().starts_with("//") {
                 let missing = named_documents(line).filter(|name| !root.join(name).exists());
                 problems.extend(missing.map(|name| format!("{}:{number}: there is no {name}", file.path)));
             }

