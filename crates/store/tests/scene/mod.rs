@@ -1,7 +1,8 @@
 //! A vault in a folder of its own, and what the tests do to its file.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use tokenkeep_store::{Costs, Key, NewWayIn, Secret, StoreError, Unlock, Vault};
@@ -88,4 +89,87 @@ impl Scene {
 
 pub(crate) fn set_mode(path: &std::path::Path, mode: u32) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// What a test that started itself again was told to do, and where.
+const TOLD: &str = "TOKENKEEP_STORE_TEST";
+
+/// The place, if this process was started to do `what`.
+pub(crate) fn told(what: &str) -> Option<PathBuf> {
+    let told = std::env::var(TOLD).ok()?;
+    let (verb, place) = told.split_once('\n')?;
+    (verb == what).then(|| PathBuf::from(place))
+}
+
+/// A command that runs `test` of this executable in another process, told to do `what` at `place`.
+pub(crate) fn again(test: &str, what: &str, place: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(TOLD, format!("{what}\n{}", place.display()));
+    command
+}
+
+fn assert_success(mut command: Command) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "the other process failed:\n{said}\n{error}"
+    );
+}
+
+/// Runs `command` as a user who is not root, and to whom `folder` and what is in it belong.
+pub(crate) fn as_another_user(mut command: Command, folder: &Path) {
+    const NOBODY: u32 = 65_534;
+    if !is_root() {
+        return assert_success(command);
+    }
+    for entry in std::fs::read_dir(folder).unwrap() {
+        std::os::unix::fs::chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    // The test's own executable may be where only root can reach it.
+    let program = tempfile::tempdir().unwrap();
+    set_mode(program.path(), 0o755);
+    let copy = program.path().join("test");
+    // By another process: a descriptor of ours that can write it could be in a child that another test just forked,
+    // and what can be written cannot be run.
+    assert!(Command::new("cp").arg(command.get_program()).arg(&copy).status().unwrap().success());
+    set_mode(&copy, 0o755);
+    let mut theirs = Command::new(&copy);
+    theirs.args(command.get_args()).current_dir("/");
+    theirs.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    std::os::unix::process::CommandExt::uid(&mut theirs, NOBODY);
+    std::os::unix::process::CommandExt::gid(&mut theirs, NOBODY);
+    command = theirs;
+    assert_success(command);
+}
+
+/// Runs `command` where it can mount without anyone else seeing it. Where the system does not allow that, says so and
+/// does nothing.
+pub(crate) fn in_new_mounts(command: Command) {
+    let mut unshare = Command::new("unshare");
+    unshare.arg("--mount");
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let mut probe = Command::new("unshare");
+    probe.args(unshare.get_args()).args(["mount", "-t", "tmpfs", "none", "/mnt"]);
+    if !probe.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: this system lets nobody mount in a namespace of its own");
+        return;
+    }
+    unshare.arg(command.get_program()).args(command.get_args());
+    unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_success(unshare);
+}
+
+/// Mounts, in a process that [`in_new_mounts`] has started.
+pub(crate) fn mount(arguments: &[&std::ffi::OsStr]) {
+    let output = Command::new("mount").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
