@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use mock_auth0::{MockAuth0, Tokens};
-use tokenkeep_clock::{Clock, SystemClock};
+use tokenkeep::store::{Key, Opener, SecretStore, Unlock, Vault};
+use tokenkeep_clock::SystemClock;
 
 pub const SCOPE: &str = "openid profile email offline_access";
 
@@ -28,7 +29,16 @@ pub fn binary(name: &str) -> PathBuf {
     BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
-            .args(["build", "--locked", "--quiet", "--package", "tokenkeep-cli", "--package", "mock-auth0", "--bins"])
+            .args([
+                "build",
+                "--locked",
+                "--quiet",
+                "--package",
+                "tokenkeep-cli",
+                "--package",
+                "mock-auth0",
+                "--bins",
+            ])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .status()
             .unwrap();
@@ -143,7 +153,8 @@ impl Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
-        let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap();
+        let code =
+            output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap();
         Self {
             code,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -161,7 +172,8 @@ pub fn new_identity() -> String {
 /// Writes a file that only its owner can read.
 pub fn write_private(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
+    let mut file =
+        std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
     file.write_all(bytes).unwrap();
 }
 
@@ -169,12 +181,63 @@ pub fn write_private(path: &Path, bytes: &[u8]) {
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = SystemClock::shared().boot();
     while !condition() {
-        assert!(SystemClock::shared().boot() - started < Duration::from_secs(60), "waited a minute for: {what}");
+        assert!(
+            SystemClock::shared().boot() - started < Duration::from_secs(60),
+            "waited a minute for: {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Lets the access tokens that `mock` issued expire, for processes whose clock is the system's: what was stored is old.
-pub fn short_lived(mock: &MockAuth0, seconds: u64) {
-    mock.configure(|settings| settings.access_token_secs = seconds);
+impl Home {
+    /// Signed in at `mock`, with an access token that was born expired: the next one who asks has to renew.
+    pub fn expired(mock: &MockAuth0) -> Self {
+        let home = Self::new();
+        home.expire_at(mock);
+        home
+    }
+
+    /// Signs in anew with an access token that is born expired.
+    pub fn expire_at(&self, mock: &MockAuth0) {
+        let lifetime = mock.settings().access_token_secs;
+        mock.configure(|settings| settings.access_token_secs = 0);
+        self.sign_in(mock);
+        mock.configure(|settings| settings.access_token_secs = lifetime);
+    }
+
+    /// Whether the session's family is alive: one more renewal, which every lost or doubly used token would end.
+    pub fn is_alive(&self) -> Ran {
+        self.run(&["renew"])
+    }
+}
+
+impl Home {
+    /// The refresh token that is stored for the default session, as the entry's MessagePack has it.
+    pub fn stored_refresh_token(&self) -> Option<String> {
+        let record = self.stored_record("default")?;
+        record["refresh_token"].as_str().map(str::to_owned)
+    }
+
+    /// The stored session of this name.
+    pub fn stored_record(&self, session: &str) -> Option<serde_json::Value> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let key = Key::new(format!("session/{session}")).unwrap();
+            let entry = self.open_vault().await.get(&key).await.unwrap()?;
+            Some(rmp_serde::from_slice(entry.value.expose()).unwrap())
+        })
+    }
+
+    /// The vault, opened in this process.
+    pub async fn open_vault(&self) -> Vault {
+        let text = std::fs::read_to_string(&self.identity).unwrap();
+        let unlock = Unlock::new(Opener::Identity(text.into()), "the test's identity");
+        Vault::open(&self.vault, &unlock).await.unwrap()
+    }
+}
+
+/// A number from 0 to 1.
+pub fn random_fraction() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    f64::from(u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap()) / f64::from(u32::MAX)
 }
