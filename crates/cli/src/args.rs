@@ -143,3 +143,75 @@ Variables:
 Files:
   ~/.config/tokenkeep/config.toml, then /etc/tokenkeep/config.toml: vault, session, store, identity,
   passphrase_file, passphrase_command, timeout. A flag beats a variable beats these files.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// What every command and every long flag is named in.
+    const REFERENCE: &str = include_str!("../../../docs/cli.md");
+
+    fn missing(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+        let heading = format!("\n## `{path}`");
+        let Some(start) = REFERENCE.find(&heading) else {
+            missing.push(path.to_owned());
+            return;
+        };
+        let section = &REFERENCE[start + heading.len()..];
+        let section = section.find("\n## ").map_or(section, |end| &section[..end]);
+        for flag in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+            let Some(long) = flag.get_long().filter(|long| !["help", "version"].contains(long)) else {
+                continue;
+            };
+            // `--param` is not found in `--parameter`.
+            let named = section.match_indices(&format!("--{long}")).any(|(at, found)| {
+                !section[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
+            });
+            if !named {
+                missing.push(format!("{path} --{long}"));
+            }
+        }
+        for command in command.get_subcommands() {
+            self::missing(command, &format!("{path} {}", command.get_name()), missing);
+        }
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_is_in_the_reference() {
+        let command = super::Cli::command();
+        let mut all = Vec::new();
+        missing(&command, "tokenkeep", &mut all);
+        for flag in command.get_arguments().filter(|arg| arg.is_global_set()) {
+            let row = format!("| `--{}", flag.get_long().unwrap_or_default());
+            if !REFERENCE.contains(&row) {
+                all.push(row);
+            }
+        }
+        assert_eq!(all, Vec::<String>::new(), "missing in docs/cli.md");
+    }
+
+    #[test]
+    fn the_reference_names_no_flag_that_does_not_exist() {
+        fn longs(command: &clap::Command, into: &mut Vec<String>) {
+            into.extend(command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)));
+            command.get_subcommands().for_each(|command| longs(command, into));
+        }
+        let mut known = vec!["help".to_owned(), "version".to_owned()];
+        longs(&super::Cli::command(), &mut known);
+        let unknown: Vec<&str> = REFERENCE
+            .match_indices("--")
+            .map(|(at, _)| &REFERENCE[at + 2..])
+            .filter_map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+                Some(&rest[..end]).filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
+            })
+            .filter(|flag| !known.iter().any(|known| known == flag))
+            .collect();
+        assert_eq!(unknown, Vec::<&str>::new(), "docs/cli.md names flags that do not exist");
+    }
+}

@@ -280,9 +280,13 @@ mod tests {
 
     use super::*;
 
+    /// Where scripts' authors read what the codes are.
+    const REFERENCE: &str = include_str!("../../../docs/cli.md");
+
     fn check(error: CommandError, exit: Exit, code: &str) {
         assert_eq!((error.exit, error.code), (exit, code), "{error}");
         assert!(!error.message.is_empty() && !error.help.is_empty(), "{error:?}");
+        assert!(REFERENCE.contains(&format!("`{code}`")), "{code} is not in docs/cli.md");
     }
 
     #[test]
@@ -359,6 +363,11 @@ mod tests {
         ];
         for (kind, exit) in cases {
             assert_eq!(token_error(kind).0, exit, "{}", kind.code());
+            assert!(
+                REFERENCE.contains(&format!("`{}`", kind.code())),
+                "{} is not in docs/cli.md",
+                kind.code()
+            );
         }
     }
 

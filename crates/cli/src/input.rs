@@ -43,8 +43,12 @@ fn secret_bytes(flag: &str, path: &Path, limit: usize) -> Result<Secret, Command
     source(path)
         .and_then(|file| file.take(limit as u64 + 2).read_to_end(&mut bytes))
         .map_err(|error| unreadable(flag, path, &error))?;
+    // As the sources that open the vault: `\n` or `\r\n`.
     if bytes.ends_with(b"\n") {
         bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
     }
     if bytes.len() > limit {
         return Err(unusable(flag, path, "is too long for a secret"));
@@ -141,12 +145,9 @@ mod tests {
 
     #[test]
     fn one_newline_is_dropped_and_nothing_else() {
-        for (bytes, expected) in [
-            (&b"pass"[..], "pass"),
-            (b"pass\n", "pass"),
-            (b"pass\r\n", "pass\r"),
-            (b" pass \n\n", " pass \n"),
-        ] {
+        for (bytes, expected) in
+            [(&b"pass"[..], "pass"), (b"pass\n", "pass"), (b"pass\r\n", "pass"), (b" pass \n\n", " pass \n")]
+        {
             assert_eq!(secret_of(bytes).unwrap().expose(), expected);
         }
     }

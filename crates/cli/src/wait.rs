@@ -92,7 +92,11 @@ pub(crate) async fn until_saved(
         "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now would end the session.",
         limit.as_secs()
     ));
-    session.close(limit).await.map_err(|_| error.into())
+    session.close(limit).await.map_err(|_| {
+        // That was the wait; the end of the process does not wait again.
+        RENEWS.take();
+        error.into()
+    })
 }
 
 /// Resolves at Ctrl-C, or when the service manager asks to stop.
@@ -122,7 +126,14 @@ fn interrupted() -> CommandError {
 
 /// What the command was waiting for when its time was over.
 async fn timed_out(limit: Duration) -> CommandError {
-    if let Some(session) = RENEWS.with_borrow(Clone::clone)
+    let session = RENEWS.with_borrow(Clone::clone);
+    if let Some(session) = &session
+        && let Err(unsaved @ SessionError::NotSaved { .. }) = session.close(Duration::ZERO).await
+    {
+        RENEWS.take();
+        return unsaved.into();
+    }
+    if let Some(session) = &session
         && let Ok(status) = session.status().await
         && let Some(holder) = status.renewing
         && holder.actor.as_ref().is_none_or(|actor| actor.pid != std::process::id())

@@ -189,3 +189,24 @@ fn a_request_carries_the_token_and_is_sent_again_after_a_401() {
     assert_eq!((failed.stdout.as_str(), failed.error().0.as_str()), ("", "http_status"));
     this.run(&["request", "http://api.example.com/"]).ends(2);
 }
+
+#[test]
+fn a_private_authority_is_trusted_by_flag_or_variable_and_kept_with_the_session() {
+    let this = Signed::out(MockAuth0::builder().tls());
+    this.world.file("ca.pem", this.mock.ca_pem().unwrap());
+    assert_eq!(this.login(&["--json"]).ends(5).error().0, "unavailable");
+    this.login(&["--ca-file", "ca.pem"]).ends(0);
+    // Neither command names it again.
+    this.run(&["renew"]).ends(0);
+    this.run(&["request", &this.mock.url("/api/x")]).ends(0);
+
+    let other = Signed::out(MockAuth0::builder().tls());
+    let ca = other.world.file("ca.pem", other.mock.ca_pem().unwrap());
+    let args = ["login", "--issuer", other.mock.issuer(), "--client-id", DEMO_CLIENT];
+    let password = ["--username", DEMO_USER.0, "--password-file", "password"];
+    let mut login = other.command(&[&args[..], &password].concat());
+    finish(login.env("SSL_CERT_FILE", &ca).spawn().unwrap()).ends(0);
+    other.run(&["request", &other.mock.url("/api/x"), "--ca-file", "ca.pem"]).ends(0);
+    let untrusted = other.run(&["request", &other.mock.url("/api/x"), "--json"]).ends(5);
+    assert_eq!(untrusted.error().0, "api_unavailable");
+}

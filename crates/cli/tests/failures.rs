@@ -150,6 +150,34 @@ fn another_process_that_renews_for_too_long_is_7_and_is_named() {
     this.run(&["token"]).ends(0);
 }
 
+#[test]
+fn new_tokens_that_cannot_be_saved_are_waited_for() {
+    let this = Signed::signed_in(MockAuth0::builder());
+    let folder = this.world.vault().parent().unwrap().to_owned();
+    let away = this.world.path("away");
+    // The vault goes while the issuer has the new tokens on their way.
+    let renewal = |args: &[&str]| {
+        this.mock.next_refresh(Fault::HoldAfter);
+        let mut renewing = this.command(args).spawn().unwrap();
+        let mut lines = BufReader::new(renewing.stderr.take().unwrap()).lines();
+        until("the grant took effect", || (this.mock.held() == 1).then_some(()));
+        std::fs::rename(&folder, &away).unwrap();
+        this.mock.release();
+        assert!(lines.any(|line| line.unwrap().contains("cannot be saved yet")), "the wait is said");
+        (renewing, lines)
+    };
+    let (mut saved, lines) = renewal(&["renew"]);
+    std::fs::rename(&away, &folder).unwrap();
+    assert_eq!(saved.wait().unwrap().code(), Some(0));
+    drop(lines);
+    this.run(&["renew"]).ends(0);
+
+    // The vault does not come back in time.
+    let (mut lost, lines) = renewal(&["renew", "--timeout", "3s"]);
+    assert_eq!(lost.wait().unwrap().code(), Some(6));
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("could not be stored")));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_lets_a_renewal_under_way_finish() {

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: LoginArgs) -> Result<Exit, Comm
     let opened = context.opening(context.prompt)?.open_or_make().await?;
     let made = opened.made.as_ref().map(|_| opened.place.path.display().to_string());
     if let (Some(path), Some(source)) = (&made, &opened.made) {
-        context.output.note(format_args!("Made a vault at {path}; {source} opens it."));
+        context.output.note(format_args!("Made a vault at {path}. What opens it comes from {source}."));
     }
     let session = context.open(opened.store).await?;
     wait::watch(&session);

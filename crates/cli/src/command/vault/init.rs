@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context, args: &InitArgs) -> Result<Exit, Comm
     }
     context.output.note(format_args!("Made a vault at {}.", status.path.display()));
     match source {
-        Some(source) => context.output.note(format_args!("{source} opens it.")),
+        Some(source) => context.output.note(format_args!("What opens it comes from {source}.")),
         None => {
             context.output.note("Only the private keys of its recipients open it: set TOKENKEEP_IDENTITY.")
         }
