@@ -12,8 +12,8 @@ use crate::{Error, Origins};
 
 /// A client that sends the session's access token to `origins` (see [`Origins::parse`]) and retries once on a 401.
 ///
-/// It is reqwest's default client with a [`SessionMiddleware`]; build that yourself to set time-outs, a private CA or
-/// other middleware.
+/// It is reqwest's default client with a [`SessionMiddleware`], and loopback is asked directly whatever proxy the
+/// environment names. Build one yourself to set time-outs, a private CA or other middleware.
 ///
 /// # Errors
 ///
@@ -23,9 +23,39 @@ where
     I: IntoIterator,
     I::Item: AsRef<str>,
 {
-    let middleware = SessionMiddleware::new(session, Origins::parse(origins)?);
+    let origins = Origins::parse(origins)?;
     let client = reqwest::Client::builder().build().map_err(Error::Client)?;
-    Ok(ClientBuilder::new(client).with(middleware).build())
+    let direct = Direct::new(origins.clone())?;
+    Ok(ClientBuilder::new(client).with(SessionMiddleware::new(session, origins)).with(direct).build())
+}
+
+/// Sends requests to served origins over plain http, which are loopback, without the proxy that the environment may
+/// name: a proxy would get them in clear, token included.
+struct Direct {
+    origins: Origins,
+    client: reqwest::Client,
+}
+
+impl Direct {
+    fn new(origins: Origins) -> Result<Self, Error> {
+        let client = reqwest::Client::builder().no_proxy().build().map_err(Error::Client)?;
+        Ok(Self { origins, client })
+    }
+}
+
+#[async_trait]
+impl Middleware for Direct {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        if request.url().scheme() == "http" && self.origins.serve_url(request.url()) {
+            return Ok(self.client.execute(request).await?);
+        }
+        next.run(request, extensions).await
+    }
 }
 
 /// Middleware for reqwest that adds a session's access token and retries once on a 401. See the [crate](crate).
@@ -36,8 +66,8 @@ where
 ///   redirected may have acted on anything else already.
 /// - **Bodies** that reqwest can clone (`Request::try_clone`: text, bytes, none) are sent again; streams are not.
 /// - **Time-outs** of a request count for each of its two attempts. The renewal between them has its own limits.
-/// - **Proxies**: https is tunnelled. Plain http to loopback is not, so a client with a proxy for `http` needs
-///   `NO_PROXY=localhost,127.0.0.1,::1`, as it does anyway.
+/// - **Proxies**: https is tunnelled. Plain http is not: a client of your own that serves loopback and has a proxy for
+///   `http` needs `NO_PROXY=localhost,127.0.0.1,::1`, or the proxy gets the token in clear. [`client`] sees to it itself.
 /// - **Order**: whatever is added after this middleware sees the token, and its retries repeat the same one.
 #[derive(Clone, Debug)]
 pub struct SessionMiddleware {

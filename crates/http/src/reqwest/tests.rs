@@ -253,3 +253,22 @@ async fn a_fragment_is_no_redirect() {
     let client = client_of(&StandIn::new(), api.origins());
     assert_eq!(client.post(api.url("/a#b")).body("b").send().await.unwrap().status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_proxy_gets_nothing_that_is_meant_for_loopback() {
+    let api = Api::start(|_| answer(200, &[], "api")).await;
+    let proxy = Api::start(|_| answer(200, &[], "proxy")).await;
+    let tokens = StandIn::new();
+    let through_proxy =
+        reqwest::Client::builder().proxy(reqwest::Proxy::all(&proxy.origin).unwrap()).build().unwrap();
+    let http = ClientBuilder::new(through_proxy)
+        .with(Under { tokens: tokens.clone(), origins: api.origins() })
+        .with(Direct::new(api.origins()).unwrap())
+        .build();
+    assert_eq!(http.get(api.url("/")).send().await.unwrap().text().await.unwrap(), "api");
+    assert_eq!(api.authorizations(), ["Bearer token-1"]);
+    assert!(proxy.seen().is_empty());
+    // Everything else goes the way it was told to, without a token.
+    assert_eq!(http.get("http://other.test/").send().await.unwrap().text().await.unwrap(), "proxy");
+    assert_eq!(proxy.authorizations(), [""]);
+}
