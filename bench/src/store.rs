@@ -124,7 +124,7 @@ async fn by_passphrase(plan: &Plan, stage: &Stage, report: &mut Report) -> anyho
         return Ok(());
     }
     let wanted = Key::new("0")?;
-    let (path, vault) = stage.new_vault("passphrase").await?;
+    let (path, vault) = stage.new_vault("by-passphrase").await?;
     vault.put(&wanted, &value(0), Expected::Absent).await?;
     let unlock = Stage::by_passphrase();
     let ours = || async {
