@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 
 /// Longest `error` and longest description in a note, in bytes; the whole note has 512.
 const ERROR_BYTES: usize = 40;
-const TEXT_BYTES: usize = 80;
+const TEXT_BYTES: usize = 96;
 
 /// The first wait after a failure; each further one doubles it, with full jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -187,8 +187,12 @@ fn sign_in_mark(record: &Record) -> String {
 }
 
 fn bounded(mut text: String, limit: usize) -> String {
-    while text.len() > limit {
-        text.pop();
+    const CUT: &str = "…";
+    if text.len() > limit {
+        while text.len() + CUT.len() > limit {
+            text.pop();
+        }
+        text.push_str(CUT);
     }
     text
 }

@@ -280,7 +280,7 @@ impl Core {
             description: error.error_description().map(str::to_owned),
             refused: exchange.sent.as_ref().map(Fingerprint::of),
         });
-        tracing::warn!(error = error.error(), "the issuer has ended the session");
+        tracing::info!(error = error.error(), "the issuer has ended the session");
         match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
             Ok(revision) => {
                 self.publish(Known { record: Some(ended), revision: Some(revision) });
