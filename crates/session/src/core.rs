@@ -277,6 +277,13 @@ impl Core {
         Ok(())
     }
 
+    /// Audience and scope of the sign-in itself, as they were read last.
+    pub(crate) fn own_wishes(&self) -> Option<(Option<String>, String)> {
+        let known = self.shared().known.clone()?;
+        let settings = &known.record.as_ref()?.settings;
+        Some((settings.audience.clone(), settings.scope.clone()))
+    }
+
     /// The settings of the last sign-in.
     pub(crate) async fn settings(&self) -> Result<Option<Settings>, SessionError> {
         Ok(self.reload().await?.record.as_ref().map(|record| record.settings.to_settings()))

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
 use crate::events::Events;
+use crate::record::same_scope;
 use crate::renewal::{Order, is_renewable};
 use crate::settings::{Settings, SignIn};
 use crate::sign_in::SignedIn;
@@ -247,7 +248,12 @@ impl Session {
         }
         let fingerprint = snapshot.fingerprint();
         self.core.reject(fingerprint.clone());
-        let order = Order { rejected: Some(fingerprint), min_ttl: Duration::ZERO, ..Order::default() };
+        let mut order = Order { rejected: Some(fingerprint), min_ttl: Duration::ZERO, ..Order::default() };
+        if let Some((audience, scope)) = self.core.own_wishes() {
+            // What the sign-in asked for stays unsaid, as it does in the request.
+            order.audience = snapshot.audience.clone().filter(|wanted| audience.as_ref() != Some(wanted));
+            order.scope = Some(snapshot.scope.clone()).filter(|wanted| !same_scope(wanted, &scope));
+        }
         self.ask(order).await.map(Some)
     }
 
