@@ -141,8 +141,8 @@ impl Core {
     pub(crate) async fn heed_note(&self, known: &Known) -> Result<Option<RenewalNote>, SessionError> {
         let note = self.note().await?;
         let about = note.as_ref().zip(known.record.as_ref()).filter(|(note, record)| note.is_about(record));
-        if let Some(rejected) = about.and_then(|(note, _)| note.rejected.clone()) {
-            self.reject(rejected);
+        for rejected in about.iter().flat_map(|(note, _)| &note.rejected) {
+            self.reject(rejected.clone());
         }
         Ok(note)
     }

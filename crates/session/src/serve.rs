@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::core::{Core, Flight};
 use crate::error::LoginReason;
-use crate::renewal::{Decision, Order, failed};
+use crate::renewal::{Decision, Order, failed, is_news};
 use crate::snapshot::{AccessToken, Remark, Snapshot};
 use crate::{SessionError, thread};
 
@@ -32,11 +32,11 @@ impl Core {
         };
         let fallback_after_look = match looked {
             Ok(Ok(Look::Good(snapshot))) => return Ok(self.hand_out(snapshot, &order)),
-            Ok(Ok(Look::Renew(valid))) => valid.filter(|_| may_fall_back).or_else(|| fallback.clone()),
+            // The store has answered, so its word counts for what is valid, not what was in memory.
+            Ok(Ok(Look::Renew(valid))) => valid.filter(|_| may_fall_back),
             Ok(Ok(Look::Failed(valid, error))) => {
                 return valid
                     .filter(|_| may_fall_back)
-                    .or(fallback)
                     .and_then(|valid| self.fall_back(valid, &error))
                     .ok_or(error);
             }
@@ -53,7 +53,7 @@ impl Core {
             Some(valid) => match timeout(patience, renewing).await {
                 Ok(Ok(snapshot)) => Ok(self.hand_out(snapshot, &order)),
                 Ok(Err(error)) => self.fall_back(valid, &error).ok_or(error),
-                Err(_) if valid.is_valid(&*self.clock) => {
+                Err(_) if self.may_serve(&valid) => {
                     Ok(AccessToken::shared(valid).with_remark(Some(Remark::RenewalSlow)))
                 }
                 Err(_) => Arc::clone(&self)
@@ -78,9 +78,14 @@ impl Core {
         AccessToken::shared(snapshot).with_remark(short.then_some(Remark::ShorterThanAsked))
     }
 
+    /// Whether a token that was valid a moment ago still is: meanwhile it may have expired or an API may have rejected it.
+    fn may_serve(&self, valid: &Snapshot) -> bool {
+        valid.is_valid(&*self.clock) && !self.is_rejected(&valid.fingerprint())
+    }
+
     /// The valid token in place of `error`, unless the error says that it must not be used any more.
     fn fall_back(&self, valid: Arc<Snapshot>, error: &SessionError) -> Option<AccessToken> {
-        if !valid.is_valid(&*self.clock) {
+        if !self.may_serve(&valid) {
             return None;
         }
         let remark = match error {
@@ -102,7 +107,7 @@ impl Core {
 
     async fn look(self: Arc<Self>, order: Order) -> Result<Look, SessionError> {
         let known = self.reload().await?;
-        let note = self.note().await?;
+        let note = self.heed_note(&known).await?;
         let decision = self.decide(&order, &known, note.as_ref())?;
         let valid = known.record.as_ref().and_then(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
@@ -111,6 +116,12 @@ impl Core {
         Ok(match decision {
             Decision::Good(snapshot) => Look::Good(snapshot),
             Decision::Login(reason) => Look::Failed(valid, SessionError::LoginRequired(reason)),
+            // Under the lease it is told to the others.
+            Decision::NotDue(_)
+                if known.record.as_ref().is_some_and(|record| is_news(&order, record, note.as_ref())) =>
+            {
+                Look::Renew(None)
+            }
             Decision::NotDue(failure) => Look::Failed(valid, failed(failure)),
             Decision::Renew => Look::Renew(valid),
         })
