@@ -245,6 +245,23 @@ impl Core {
         }
     }
 
+    /// The issuer has given `token` once more, so that an API's rejection of it is that API's last word.
+    pub(crate) fn accept(&self, token: &Fingerprint) {
+        self.shared().rejected.retain(|rejected| rejected != token);
+    }
+
+    /// Whether `token` is stored and was itself got, less than `young` ago, because of a rejection.
+    pub(crate) fn is_fresh_after_rejection(&self, token: &Fingerprint, young: Duration) -> bool {
+        let known = self.shared().known.clone();
+        known.as_ref().and_then(|known| known.record.as_ref()).is_some_and(|record| {
+            record.access.iter().any(|access| {
+                access.after_rejection
+                    && access.born.elapsed(&*self.clock).is_some_and(|age| age < young)
+                    && Fingerprint::of(&access.token) == *token
+            })
+        })
+    }
+
     pub(crate) fn is_rejected(&self, token: &Fingerprint) -> bool {
         self.shared().rejected.contains(token)
     }

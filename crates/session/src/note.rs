@@ -113,7 +113,8 @@ impl RenewalNote {
     /// The attempt is over, and `record` is what is stored now.
     pub(crate) fn done(mut self, record: Option<&Record>, clock: &dyn Clock) -> Self {
         let at = Moment::now(clock);
-        self.rejected.retain(|token| record.is_some_and(|record| holds(record, token)));
+        let attempt = self.attempt;
+        self.rejected.retain(|token| record.is_some_and(|record| holds(record, token, attempt)));
         Self { phase: Phase::Done, at, failure: None, failures: 0, ..self }
     }
 
@@ -131,7 +132,7 @@ impl RenewalNote {
         let mut all = note.map_or_else(Vec::new, |note| note.rejected.clone());
         all.retain(|known| Some(known) != token);
         all.extend(token.cloned());
-        all.retain(|token| holds(record, token));
+        all.retain(|token| holds(record, token, u64::MAX));
         all.split_off(all.len().saturating_sub(REJECTED))
     }
 
@@ -205,8 +206,9 @@ impl RenewalNote {
     }
 }
 
-fn holds(record: &Record, token: &Fingerprint) -> bool {
-    record.access.iter().any(|access| Fingerprint::of(&access.token) == *token)
+/// Whether `record` has this access token from before `attempt`.
+fn holds(record: &Record, token: &Fingerprint, attempt: u64) -> bool {
+    record.access.iter().any(|access| access.attempt < attempt && Fingerprint::of(&access.token) == *token)
 }
 
 fn sign_in_mark(record: &Record) -> String {

@@ -131,9 +131,8 @@ impl Core {
     ) -> Option<Arc<Snapshot>> {
         let access = record.access_for(order.audience.as_deref(), order.scope.as_deref())?;
         let fingerprint = Fingerprint::of(&access.token);
-        let rejected = order.rejected.as_ref() == Some(&fingerprint)
-            || note.is_some_and(|note| note.rejected.contains(&fingerprint))
-            || self.is_rejected(&fingerprint);
+        let rejected =
+            note.is_some_and(|note| note.rejected.contains(&fingerprint)) || self.is_rejected(&fingerprint);
         (!rejected).then(|| Arc::new(Snapshot::of(access, &*self.clock)))
     }
 

@@ -88,6 +88,9 @@ impl Core {
             }
             next
         };
+        if let (Verdict::Good(_), Some(token)) = (&verdict, &answer.access_token) {
+            self.accept(&Fingerprint::of(token));
+        }
         match self.save(lease, known, change, exchange, sent, early).await? {
             Saved::Overtaken => return Ok(()),
             Saved::SignedOut => {
@@ -155,6 +158,9 @@ impl Core {
             cut_off: false,
             order: Order::default(),
         };
+        if matches!(verdict, Verdict::Good(_)) {
+            self.accept(&Fingerprint::of(&pending.access.token));
+        }
         match self.save(lease, known, change, &exchange, sent, early).await? {
             Saved::Overtaken => return Ok(()),
             Saved::SignedOut => return self.login_required().await,

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use mock_auth0::{BadAnswer, BadBody, Endpoint, Fault, FaultRule};
+use serde_json::json;
 use support::Fixture;
 use tokenkeep_session::{SessionError, TokenRequest};
 
@@ -97,4 +98,17 @@ async fn two_rejected_tokens_are_both_shared() {
     let other = fixture.other().await;
     assert!(other.access_token().await.is_err());
     assert!(other.token(narrow).await.is_err());
+}
+
+// An issuer that gives the very token again has had its say: the 401 is the API's answer.
+#[tokio::test]
+async fn the_same_token_given_again_is_the_answer() {
+    let fixture = Fixture::new().await;
+    let token = fixture.session.access_token().await.unwrap();
+    fixture.mock.add_fault(FaultRule::refresh(Fault::member("access_token", json!(token.expose()))).always());
+    assert!(fixture.session.rejected(&token).await.unwrap().is_none());
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
+    assert_eq!(fixture.session.access_token().await.unwrap().expose(), token.expose());
+    assert!(fixture.session.rejected(&token).await.unwrap().is_none());
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
 }
