@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::command;
-use crate::moment::parse_duration;
+use tokenkeep::config::parse_duration;
 
 /// The heading under which help lists what every command takes.
 const EVERYWHERE: &str = "For every command";

@@ -73,7 +73,7 @@ fn a_session_from_sign_in_to_sign_out() {
     this.run(&["logout"]).ends(0);
 
     // The settings stay: a new sign-in needs nothing but who it is.
-    let again = ["login", "--username", DEMO_USER.0, "--password-file", "password", "--json"];
+    let again = ["login", "--password-file", "password", "--json"];
     let again = this.run(&again).ends(0).json();
     assert_eq!((&again["client_id"], &again["replaced"]), (&DEMO_CLIENT.into(), &false.into()));
     assert_eq!(again.get("vault_created"), None);

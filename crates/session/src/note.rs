@@ -266,6 +266,8 @@ mod tests {
             parameters: Vec::new(),
             ca_file: None,
             overlap_ms: None,
+            username: None,
+            realm: None,
         };
         Record::new("0123456789abcdef".into(), settings, Moment::now(clock))
     }

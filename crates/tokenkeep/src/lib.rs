@@ -18,6 +18,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "vault")]
+pub mod config;
+#[cfg(feature = "vault")]
 mod open;
 
 pub use tokenkeep_auth0 as auth0;

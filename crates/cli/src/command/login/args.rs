@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::moment::parse_duration;
+use tokenkeep::config::parse_duration;
 
 /// Sign in and keep the session.
 ///
