@@ -1,4 +1,5 @@
 //! The vault's main job: make, open, write, read, renew under a lease.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 use std::time::Duration;
