@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::core::{Core, Flight};
 use crate::error::LoginReason;
@@ -24,7 +24,7 @@ impl Core {
         // A token that has been rejected, or that the caller wants replaced, is nothing to fall back on.
         let may_fall_back = order.after.is_none() && order.rejected.is_none();
         let fallback = self.in_memory(&order).filter(|_| may_fall_back);
-        let patience = self.waits.patience;
+        let (patience, started) = (self.waits.patience, Instant::now());
         let first = Arc::clone(&self).look(order.clone());
         let looked = match &fallback {
             Some(_) => timeout(patience, first).await,
@@ -50,7 +50,8 @@ impl Core {
         let renewing = Arc::clone(&self).renew_joined(order.clone());
         match fallback_after_look {
             None => renewing.await.map(|snapshot| self.hand_out(snapshot, &order)),
-            Some(valid) => match timeout(patience, renewing).await {
+            // What the look took is not waited for a second time.
+            Some(valid) => match timeout(patience.saturating_sub(started.elapsed()), renewing).await {
                 Ok(Ok(snapshot)) => Ok(self.hand_out(snapshot, &order)),
                 Ok(Err(error)) => self.fall_back(valid, &error).ok_or(error),
                 Err(_) if self.may_serve(&valid) => {
@@ -66,11 +67,10 @@ impl Core {
 
     /// The valid token that is in memory, whatever the store does.
     fn in_memory(&self, order: &Order) -> Option<Arc<Snapshot>> {
-        if order.audience.is_some() || order.scope.is_some() {
-            return None;
-        }
-        let snapshot = self.snapshot.load_full();
-        snapshot.is_valid(&*self.clock).then_some(snapshot)
+        let known = self.shared().known.clone()?;
+        let record = known.record.as_ref()?;
+        self.bind(record).ok()?;
+        self.usable(order, record, None).filter(|snapshot| snapshot.is_valid(&*self.clock))
     }
 
     fn hand_out(&self, snapshot: Arc<Snapshot>, order: &Order) -> AccessToken {
@@ -129,13 +129,16 @@ impl Core {
 
     /// Joins the renewal under way in this process, or starts one, until one of them gives what was asked for.
     async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
-        for _ in 0..JOINS {
+        let mut joined = 0;
+        while joined < JOINS {
             let (flight, own) = self.join_or_start(&order)?;
             let outcome = finished(flight.outcome).await;
-            // One with other wishes does not answer this call, whatever became of it.
+            // One with other wishes does not answer this call, whatever became of it, and is not one of its own; but
+            // while a token set is not saved, nothing else can be renewed.
             let answered = own || flight.order.answers(&order);
-            if answered {
+            if answered || matches!(outcome, Err(SessionError::NotSaved { .. })) {
                 outcome?;
+                joined += 1;
             } else if !order.parameters.is_empty() {
                 continue;
             }
@@ -150,13 +153,8 @@ impl Core {
                 Decision::Renew => {}
             }
         }
-        let known = self.reload().await?;
-        known
-            .record
-            .as_ref()
-            .and_then(|record| self.usable(&order, record, None))
-            .filter(|snapshot| snapshot.is_valid(&*self.clock))
-            .ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
+        self.reload().await?;
+        self.in_memory(&order).ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
     }
 
     fn join_or_start(self: &Arc<Self>, order: &Order) -> Result<(Flight, bool), SessionError> {

@@ -1,0 +1,57 @@
+//! What callers wait for, and what they do not.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::Fixture;
+use tokenkeep_session::{Remark, SessionError, TokenRequest};
+use tokenkeep_store::StoreError;
+
+// Each scope is a renewal of its own, one after another; nobody gives up because others were served first.
+#[tokio::test]
+async fn many_scopes_at_once_are_all_served() {
+    let fixture = Fixture::new().await;
+    let words = ["openid", "profile", "email"];
+    let mut tasks = Vec::new();
+    for mask in 1..8_usize {
+        let scope: Vec<&str> = (0..3).filter(|bit| mask & (1 << bit) != 0).map(|bit| words[bit]).collect();
+        let (session, request) = (fixture.session.clone(), TokenRequest::new().scope(scope.join(" ")));
+        tasks.push(tokio::spawn(async move { session.token(request).await.map(drop) }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(fixture.mock.counters().refreshes(), 7);
+    assert!(fixture.alive().await);
+}
+
+// While a token set is being saved nothing else can be renewed, and whoever asks for another scope hears that.
+#[tokio::test]
+async fn an_unsaved_token_set_is_told_to_callers_with_another_scope() {
+    let fixture = Fixture::new().await;
+    fixture.expire();
+    fixture.store.fail_puts((0..4).map(|_| StoreError::Full { path: None }));
+    let error = fixture.session.access_token().await.unwrap_err();
+    assert!(matches!(error, SessionError::NotSaved { .. }), "{error}");
+    let error = fixture.session.token(TokenRequest::new().scope("openid")).await.unwrap_err();
+    assert!(matches!(error, SessionError::NotSaved { .. }), "{error}");
+    fixture.session.close(Duration::from_secs(60)).await.unwrap();
+    fixture.session.token(TokenRequest::new().scope("openid")).await.unwrap();
+    assert!(fixture.alive().await);
+}
+
+// A store that hangs does not keep back a token that is in memory, whichever scope it is of.
+#[tokio::test]
+async fn a_hung_store_keeps_back_no_valid_token() {
+    let fixture = Fixture::new().await;
+    let narrow = TokenRequest::new().scope("openid profile");
+    let token = fixture.session.token(narrow.clone()).await.unwrap().expose().to_owned();
+    fixture.store.hang();
+    let asked = tokio::time::timeout(Duration::from_secs(20), fixture.session.token(narrow));
+    let again = asked.await.expect("an answer").unwrap();
+    assert_eq!(again.expose(), token);
+    assert!(matches!(again.remark(), Some(Remark::RenewalSlow)), "{:?}", again.remark());
+    fixture.store.resume();
+}
