@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokenkeep_auth0::{
     Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind,
 };
@@ -51,6 +52,25 @@ pub(crate) struct Order {
     pub audience: Option<String>,
     /// The scope, if it is another than the sign-in's.
     pub scope: Option<String>,
+}
+
+impl Order {
+    /// What stands for audience, scope and parameters in a note; `None` for a plain renewal.
+    pub(crate) fn wish(&self) -> Option<String> {
+        if self.audience.is_none() && self.scope.is_none() && self.parameters.is_empty() {
+            return None;
+        }
+        let mut digest = Sha256::new();
+        let fixed = [self.audience.as_deref(), self.scope.as_deref()].map(|text| (text.is_some(), text));
+        let parameters = self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value]);
+        for (is_there, text) in fixed.into_iter().chain(parameters.map(|text| (true, Some(text)))) {
+            let text = text.unwrap_or_default();
+            digest.update([u8::from(is_there)]);
+            digest.update(text.len().to_le_bytes());
+            digest.update(text);
+        }
+        Some(digest.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 impl Default for Order {
@@ -113,7 +133,7 @@ impl Core {
         if !is_renewable(record) {
             return Ok(Decision::Login(LoginReason::NoRefreshToken));
         }
-        if let Some(failure) = note.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+        if let Some(failure) = note.and_then(|note| note.not_due(order, &*self.clock)) {
             return Ok(Decision::NotDue(failure));
         }
         if let Some(since) = record.hold.as_ref().filter(|since| !since.is_past(HOLD, &*self.clock)) {
@@ -176,11 +196,11 @@ impl Core {
                 Decision::NotDue(failure) => return Err(failed(failure)),
                 Decision::Renew => {}
             }
-            let noted = note.as_ref().map_or(0, RenewalNote::finished_attempt);
-            let seen = *seen.get_or_insert(noted);
-            if let Some(failure) =
-                note.as_ref().filter(|note| note.attempt > seen).and_then(RenewalNote::failure)
-            {
+            let about = note.as_ref().zip(known.record.as_ref());
+            let about = about.filter(|(note, record)| note.is_about(record)).map(|(note, _)| note);
+            let seen = *seen.get_or_insert(about.map_or(0, RenewalNote::finished_attempt));
+            let failed_since = about.filter(|note| note.attempt > seen && note.concerns(order));
+            if let Some(failure) = failed_since.and_then(RenewalNote::failure) {
                 return Err(failed(failure));
             }
             let waited = started.elapsed();
@@ -204,7 +224,7 @@ impl Core {
             if let Some(record) = known.record.as_ref().filter(|record| record.pending.is_some()) {
                 self.bind(record)?;
                 let about = note.as_ref().filter(|note| note.is_about(record));
-                if let Some(failure) = about.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+                if let Some(failure) = about.and_then(|note| note.not_due(order, &*self.clock)) {
                     self.share_rejection(lease, order, record, about).await;
                     return Err(failed(failure));
                 }
@@ -242,7 +262,8 @@ impl Core {
             };
             let failures = note.as_ref().map_or(0, |note| note.failures);
             let rejected = RenewalNote::rejections(note.as_ref(), order.rejected.as_ref(), record);
-            let sent = RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock);
+            let sent =
+                RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock).of(order);
             lease.set_note(&sent.encode()?).await?;
             tracing::info!(
                 attempt = exchange.attempt,

@@ -7,7 +7,6 @@ use tokenkeep_auth0::{Grant, Profile, TokenClient};
 use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::SecretStore;
-use tokio::time::Instant;
 
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
@@ -367,10 +366,12 @@ impl Session {
     pub async fn close(&self, limit: Duration) -> Result<(), SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move {
-            let deadline = Instant::now() + limit;
-            while core.shared().flight.is_some() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let idle = async {
+                while core.shared().flight.is_some() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(limit, idle).await;
             match core.shared().unsaved.clone() {
                 Some(source) => Err(SessionError::NotSaved { source }),
                 None => Ok(()),

@@ -5,7 +5,9 @@ mod support;
 
 use std::time::Duration;
 
+use mock_auth0::{BadAnswer, Fault};
 use support::Fixture;
+use tokenkeep_auth0::TokenErrorKind;
 use tokenkeep_session::{Remark, SessionError, TokenRequest};
 use tokenkeep_store::StoreError;
 
@@ -54,4 +56,38 @@ async fn a_hung_store_keeps_back_no_valid_token() {
     assert_eq!(again.expose(), token);
     assert!(matches!(again.remark(), Some(Remark::RenewalSlow)), "{:?}", again.remark());
     fixture.store.resume();
+}
+
+// A refusal of what one caller wished says nothing about the others.
+#[tokio::test]
+async fn a_wish_that_is_refused_holds_back_no_other_renewal() {
+    let fixture = Fixture::new().await;
+    fixture.expire();
+    fixture.mock.next_refresh(Fault::instead(BadAnswer::OAuth {
+        status: 400,
+        error: "invalid_scope".into(),
+        description: "no such scope".into(),
+    }));
+    let wish = TokenRequest::new().scope("openid everything");
+    let error = fixture.session.token(wish.clone()).await.unwrap_err();
+    let SessionError::RenewalFailed(failure) = error else { panic!("{error}") };
+    assert_eq!(failure.kind, TokenErrorKind::Rejected);
+    let other = fixture.other().await;
+    other.token(wish).await.expect_err("the same wish waits for its time");
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
+    other.access_token().await.unwrap();
+    fixture.session.access_token().await.unwrap();
+    assert_eq!(fixture.mock.counters().refreshes(), 2);
+    // Nor does a parameter that cannot be sent.
+    let reserved = [("client_id".to_owned(), "another".to_owned())];
+    fixture.session.renew(&reserved).await.unwrap_err();
+    fixture.expire();
+    fixture.session.access_token().await.unwrap();
+}
+
+// Waiting for any time at all is a wait, not a panic.
+#[tokio::test]
+async fn closing_may_wait_for_ever() {
+    let fixture = Fixture::new().await;
+    fixture.session.close(Duration::MAX).await.unwrap();
 }
