@@ -255,9 +255,9 @@ impl Core {
             let exchange = Exchange {
                 attempt: next_attempt(record, note.as_ref()),
                 sent: record.refresh_token.clone(),
-                cut_off: note
-                    .as_ref()
-                    .is_some_and(|note| note.attempt > record.attempt && note.outcome_unknown()),
+                // A service's grant can be repeated at any time.
+                cut_off: record.refresh_token.is_some()
+                    && note.as_ref().is_some_and(|note| is_cut_off(note, record)),
                 order: order.clone(),
             };
             let failures = note.as_ref().map_or(0, |note| note.failures);
@@ -284,7 +284,12 @@ impl Core {
                     }
                     lease.set_note(&sent.done(now.record.as_ref(), &*self.clock).encode()?).await?;
                 }
-                Err(error) => return Err(self.fail(lease, sent, &error, exchange.attempt).await),
+                Err(error) => {
+                    let mut failure = Failure::from_error(&error, exchange.attempt);
+                    // An exchange stays cut off until its resend has an answer.
+                    failure.outcome_unknown |= exchange.cut_off;
+                    return Err(self.note_failed(lease, sent, failure, error.retry_after()).await);
+                }
             }
         }
         Err(SessionError::Busy(holder(None, Duration::ZERO)))
@@ -409,7 +414,9 @@ impl Core {
         let failures = note.map_or(0, |note| note.failures);
         let rejected = RenewalNote::rejections(note, order.rejected.as_ref(), record);
         let unsent = RenewalNote::sent(attempt, failures, rejected, record, &*self.clock);
-        self.fail(lease, unsent, error, attempt).await
+        let mut failure = Failure::from_error(error, attempt);
+        failure.outcome_unknown = note.is_some_and(|note| is_cut_off(note, record));
+        self.note_failed(lease, unsent, failure, error.retry_after()).await
     }
 }
 
@@ -444,7 +451,12 @@ pub(crate) fn failed(failure: Failure) -> SessionError {
 }
 
 fn next_attempt(record: &Record, note: Option<&RenewalNote>) -> u64 {
-    record.attempt.max(note.map_or(0, |note| note.attempt)) + 1
+    record.attempt.max(note.map_or(0, |note| note.attempt)).saturating_add(1)
+}
+
+/// Whether the exchange that `note` tells of may have taken effect without its answer being stored.
+fn is_cut_off(note: &RenewalNote, record: &Record) -> bool {
+    note.attempt > record.attempt && note.outcome_unknown()
 }
 
 async fn ask(client: &TokenClient, record: &Record, exchange: &Exchange) -> Result<Answer, TokenError> {
