@@ -212,7 +212,7 @@ impl Core {
         }
     }
 
-    async fn renew_under(
+    pub(crate) async fn renew_under(
         self: &Arc<Self>,
         lease: &Lease,
         order: &Order,

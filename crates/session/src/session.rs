@@ -165,7 +165,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Session::access_token`]; if the token is dead, what was stored before is put back.
+    /// As [`Session::access_token`]; if the token cannot be used, what was stored before is put back.
     pub async fn adopt(
         &self,
         client: &TokenClient,

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use mock_auth0::{BadAnswer, Fault};
-use support::Fixture;
+use support::{Fixture, until};
 use tokenkeep_auth0::TokenErrorKind;
 use tokenkeep_session::{Remark, SessionError, TokenRequest};
 use tokenkeep_store::StoreError;
@@ -90,4 +90,31 @@ async fn a_wish_that_is_refused_holds_back_no_other_renewal() {
 async fn closing_may_wait_for_ever() {
     let fixture = Fixture::new().await;
     fixture.session.close(Duration::MAX).await.unwrap();
+}
+
+// Somebody signs in while a forced renewal waits: that is a newer token set, and nothing more is sent.
+#[tokio::test]
+async fn a_sign_in_satisfies_a_forced_renewal_that_was_waiting() {
+    let fixture = Fixture::new().await;
+    for _ in 0..3 {
+        fixture.session.renew(&[]).await.unwrap();
+    }
+    fixture.mock.reset_counters();
+    fixture.mock.next_refresh(Fault::HoldAfter);
+    let (first, second) = (fixture.other().await, fixture.other().await);
+    let first = tokio::spawn(async move { first.renew(&[]).await.map(|token| token.expose().to_owned()) });
+    until("the request to be held", || fixture.mock.held() == 1).await;
+    let second = tokio::spawn(async move { second.renew(&[]).await.map(|token| token.expose().to_owned()) });
+    let password = tokenkeep_auth0::Password::new(mock_auth0::DEMO_USER.0, mock_auth0::DEMO_USER.1.into());
+    let request = tokenkeep_session::SignIn::new(support::SCOPE);
+    // Both have seen the old number by the time the sign-in is through.
+    let entered = fixture.store.reads();
+    until("both to wait", || fixture.store.reads() > entered + 20).await;
+    fixture.session.sign_in(&fixture.client(), request, password).await.unwrap();
+    let new = fixture.session.access_token().await.unwrap().expose().to_owned();
+    fixture.mock.release();
+    assert_eq!(first.await.unwrap().unwrap(), new);
+    assert_eq!(second.await.unwrap().unwrap(), new);
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
+    assert!(fixture.alive().await);
 }

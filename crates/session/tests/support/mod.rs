@@ -165,7 +165,7 @@ impl FlakyStore {
         self.script.resumed.notify_waiters();
     }
 
-    /// How many reads there were.
+    /// How many reads there were, tries for the lease among them.
     pub fn reads(&self) -> usize {
         self.script.reads.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -216,6 +216,7 @@ impl SecretStore for FlakyStore {
         self.inner.note(key).await
     }
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
+        self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let lease = self.inner.lease(key, wait).await?;
         Ok(Lease::new(FlakyLease { lease, script: Arc::clone(&self.script) }))
     }
