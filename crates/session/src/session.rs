@@ -210,7 +210,7 @@ impl Session {
     /// As [`Session::access_token`].
     pub async fn token_set(&self, request: TokenRequest) -> Result<TokenSet, SessionError> {
         let token = self.ask(request.order.clone()).await?;
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let remark = token.remark().cloned();
         known
             .record
@@ -294,9 +294,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn has_valid(&self, ttl: Duration) -> Result<bool, SessionError> {
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let note = self.core.note().await?;
         Ok(known.record.as_ref().is_some_and(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
@@ -320,7 +320,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn peek(&self) -> Result<Option<TokenSet>, SessionError> {
         self.core.peek().await
     }
@@ -338,7 +338,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
     pub async fn sign_out(&self, how: SignOut) -> Result<SignedOut, SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move { core.sign_out(how).await }).await?

@@ -173,6 +173,11 @@ impl Core {
     /// A person's sign-in must not end at a full or unwritable store: taking the lease makes sure of room for one put. If
     /// another process holds it, that one has made sure.
     async fn prove_writable(&self) -> Result<(), SessionError> {
+        match self.reload().await {
+            // A sign-in is what mends it.
+            Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {}
+            outcome => drop(outcome?),
+        }
         match self.store.lease(&self.key, Duration::ZERO).await {
             Ok(lease) => Ok(lease.release().await?),
             Err(StoreError::LeaseHeld { .. }) => Ok(()),
@@ -192,24 +197,18 @@ impl Core {
     /// identity.
     async fn put_over(&self, brought: Record) -> Result<(Record, Option<Record>), SessionError> {
         loop {
-            let now = match self.reload().await {
-                Ok(now) => now,
+            let (now, unseen) = match self.reload().await {
+                Ok(now) => (now, Expected::Absent),
                 // What cannot be read is replaced as well: signing in again is how one mends it.
                 Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
-                    Arc::new(Known {
-                        record: None,
-                        revision: self.store.revision(&self.key).await.unwrap_or(None),
-                    })
+                    let revision = self.store.revision(&self.key).await.unwrap_or(None);
+                    (Arc::new(Known { record: None, revision }), Expected::Any)
                 }
                 Err(error) => return Err(error),
             };
             let record = brought.clone().following(now.record.as_ref());
             let value = record.encode()?;
-            let expected = match now.revision {
-                Some(revision) => Expected::At(revision),
-                None if now.record.is_none() => Expected::Any,
-                None => Expected::Absent,
-            };
+            let expected = now.revision.map_or(unseen, Expected::At);
             match self.store.put(&self.key, &value, expected).await {
                 Ok(revision) => {
                     self.shared().identity = Some(record.identity());
@@ -228,20 +227,20 @@ impl Core {
     async fn revoke_replaced(&self, old: &Record) {
         let Ok(now) = self.reload().await else { return };
         let Some(new) = &now.record else { return };
-        let (was, is) = (old.identity(), new.identity());
-        let subjects_differ = matches!((&was.subject, &is.subject), (Some(was), Some(is)) if was != is);
-        if was.issuer == is.issuer && was.client_id == is.client_id && !subjects_differ {
+        if old.identity().agrees_with(&new.identity()) {
             return;
         }
-        let Some(token) = old.refresh_token.as_ref().filter(|_| old.state == State::Active) else { return };
+        let active = old.refresh_token.as_ref().filter(|_| old.state == State::Active);
         let Ok(client) = old.settings.to_settings().client(Arc::clone(&self.clock)) else { return };
         if let Some(issuer) = &old.issuer {
             client.prime(issuer.clone());
         }
-        if let Err(error) = client.revoke(token, TokenTypeHint::RefreshToken).await
-            && error.kind() != TokenErrorKind::InvalidGrant
-        {
-            tracing::warn!(code = ?error.kind(), "the replaced session's refresh token could not be revoked");
+        for token in old.to_revoke.iter().chain(active) {
+            if let Err(error) = client.revoke(token, TokenTypeHint::RefreshToken).await
+                && error.kind() != TokenErrorKind::InvalidGrant
+            {
+                tracing::warn!(code = ?error.kind(), "the replaced session's refresh token could not be revoked");
+            }
         }
     }
 
