@@ -131,6 +131,15 @@ impl Core {
         Ok(self.publish(known))
     }
 
+    /// The same, and `Replaced` if it is another identity's by now.
+    pub(crate) async fn reload_own(&self) -> Result<Arc<Known>, SessionError> {
+        let known = self.reload().await?;
+        if let Some(record) = &known.record {
+            self.bind(record)?;
+        }
+        Ok(known)
+    }
+
     /// The note beside the entry, if there is one that can be read.
     pub(crate) async fn note(&self) -> Result<Option<RenewalNote>, SessionError> {
         let note = self.store.note(&self.key).await?;

@@ -324,6 +324,23 @@ impl Record {
         }
     }
 
+    /// This sign-in in the place of `old`: its attempts count on, so that whoever waits for a later one than it has seen
+    /// is satisfied by this.
+    #[must_use]
+    pub(crate) fn following(mut self, old: Option<&Self>) -> Self {
+        // What is still to be revoked of the same person waits for the next sign-out; revoking it now could take the new
+        // sign-in with it.
+        if let Some(old) = old.filter(|old| old.identity().agrees_with(&self.identity())) {
+            self.to_revoke.clone_from(&old.to_revoke);
+        }
+        let before = old.map_or(0, |old| old.attempt);
+        self.attempt = self.attempt.saturating_add(before);
+        for access in &mut self.access {
+            access.attempt = self.attempt;
+        }
+        self
+    }
+
     /// Remembers who renewed: one line a machine, the last two machines.
     pub(crate) fn add_renewer(&mut self, actor: Actor) {
         self.renewers.retain(|known| known.host != actor.host);
