@@ -197,10 +197,12 @@ impl Core {
                 }
             }
             (Some(old), Some(new)) if old.sign_in == new.sign_in => {
-                (new.attempt > old.attempt && new.pending.is_none()).then(|| Event::Renewed {
-                    attempt: new.attempt,
-                    expires_at: new.access_for(None, None).and_then(|access| access.expires_at()),
-                })
+                // Not by the attempt alone: one that was refused, or cannot be judged yet, brings nothing to use.
+                let newest = |record: &'_ Record| record.access.iter().map(|access| access.attempt).max();
+                let access = new.access.iter().max_by_key(|access| access.attempt);
+                access
+                    .filter(|access| newest(old) < Some(access.attempt))
+                    .map(|access| Event::Renewed { attempt: access.attempt, expires_at: access.expires_at() })
             }
             (_, Some(_)) => Some(Event::SignedIn {}),
             (Some(_), None) => Some(Event::SignedOut {}),

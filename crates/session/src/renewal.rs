@@ -347,9 +347,11 @@ impl Core {
             Err(StoreError::Conflict { .. }) => {
                 self.reload().await?;
             }
-            Err(error) => {
-                // Not stored, so the next process asks once more; this answer stands for those who wait.
-                tracing::warn!(%error, "the end of the session could not be stored");
+            Err(unstored) => {
+                // Not stored, so it is asked once more, but not by every call.
+                tracing::warn!(error = %unstored, "the end of the session could not be stored");
+                let failure = Failure::from_error(error, exchange.attempt);
+                return Err(self.note_failed(lease, sent.clone(), failure, None).await);
             }
         }
         let known = self.reload().await?;

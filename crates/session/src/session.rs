@@ -229,8 +229,16 @@ impl Session {
     pub async fn renew(&self, parameters: &[(String, String)]) -> Result<AccessToken, SessionError> {
         let known = self.core.reload().await?;
         let after = known.record.as_ref().map_or(0, |record| record.attempt);
-        let parameters = parameters.to_vec();
-        self.ask(Order { after: Some(after), explicit: true, parameters, ..Order::default() }).await
+        let mut order = Order { after: Some(after), explicit: true, ..Order::default() };
+        for (name, value) in parameters {
+            match name.as_str() {
+                // These two say what the token is for, so it must not be kept as the sign-in's own.
+                "audience" => order.audience = Some(value.clone()),
+                "scope" => order.scope = Some(value.clone()),
+                _ => order.parameters.push((name.clone(), value.clone())),
+            }
+        }
+        self.ask(order).await
     }
 
     /// An API has answered 401 to `token`: gives another one to retry with, or `None` if the 401 is the API's answer, since
