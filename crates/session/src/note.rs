@@ -19,7 +19,10 @@ const VERSION: u8 = 1;
 
 /// Longest `error` and longest description in a note, in bytes; the whole note has 512.
 const ERROR_BYTES: usize = 40;
-const TEXT_BYTES: usize = 80;
+const TEXT_BYTES: usize = 68;
+
+/// Rejected tokens in a note.
+const REJECTED: usize = 2;
 
 /// The first wait after a failure; each further one doubles it, with full jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -48,9 +51,9 @@ pub(crate) struct RenewalNote {
     pub phase: Phase,
     pub by: Actor,
     pub at: Moment,
-    /// The access token an API has rejected, which no process may serve again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<Fingerprint>,
+    /// The stored access tokens that an API has rejected, the latest last, which no process may serve again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Fingerprint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<NotedFailure>,
     /// Attempts in a row whose outcome the issuer alone knows, or that failed.
@@ -81,7 +84,7 @@ impl RenewalNote {
     pub(crate) fn sent(
         attempt: u64,
         failures: u32,
-        rejected: Option<Fingerprint>,
+        rejected: Vec<Fingerprint>,
         record: &Record,
         clock: &dyn Clock,
     ) -> Self {
@@ -107,9 +110,30 @@ impl RenewalNote {
         Self { phase: Phase::Saving, ..self }
     }
 
-    pub(crate) fn done(self, clock: &dyn Clock) -> Self {
+    /// The attempt is over, and `record` is what is stored now.
+    pub(crate) fn done(mut self, record: Option<&Record>, clock: &dyn Clock) -> Self {
         let at = Moment::now(clock);
-        Self { phase: Phase::Done, at, rejected: None, failure: None, failures: 0, ..self }
+        let attempt = self.attempt;
+        self.rejected.retain(|token| record.is_some_and(|record| holds(record, token, attempt)));
+        Self { phase: Phase::Done, at, failure: None, failures: 0, ..self }
+    }
+
+    /// The same note with these rejected tokens.
+    pub(crate) fn rejecting(self, rejected: Vec<Fingerprint>) -> Self {
+        Self { rejected, ..self }
+    }
+
+    /// What is known of rejected tokens, with one more: no process may serve it as long as `record` holds it.
+    pub(crate) fn rejections(
+        note: Option<&Self>,
+        token: Option<&Fingerprint>,
+        record: &Record,
+    ) -> Vec<Fingerprint> {
+        let mut all = note.map_or_else(Vec::new, |note| note.rejected.clone());
+        all.retain(|known| Some(known) != token);
+        all.extend(token.cloned());
+        all.retain(|token| holds(record, token, u64::MAX));
+        all.split_off(all.len().saturating_sub(REJECTED))
     }
 
     /// The attempt failed: the next may start after a wait that doubles with each failure (full jitter by `random`, from
@@ -182,13 +206,22 @@ impl RenewalNote {
     }
 }
 
+/// Whether `record` has this access token from before `attempt`.
+fn holds(record: &Record, token: &Fingerprint, attempt: u64) -> bool {
+    record.access.iter().any(|access| access.attempt < attempt && Fingerprint::of(&access.token) == *token)
+}
+
 fn sign_in_mark(record: &Record) -> String {
     record.sign_in.chars().take(8).collect()
 }
 
 fn bounded(mut text: String, limit: usize) -> String {
-    while text.len() > limit {
-        text.pop();
+    const CUT: &str = "…";
+    if text.len() > limit {
+        while text.len() + CUT.len() > limit {
+            text.pop();
+        }
+        text.push_str(CUT);
     }
     text
 }
@@ -255,7 +288,7 @@ mod tests {
         let mut note = RenewalNote::sent(
             u64::MAX,
             u32::MAX,
-            Some(Fingerprint::of(&"t".into())),
+            vec![Fingerprint::of(&"t".into()); REJECTED],
             &record(&clock),
             &clock,
         );
@@ -275,13 +308,13 @@ mod tests {
     fn waits_double_to_five_minutes_and_honour_what_the_issuer_asked() {
         let clock = clock();
         let mut waits = Vec::new();
-        let mut note = RenewalNote::sent(1, 0, None, &record(&clock), &clock);
+        let mut note = RenewalNote::sent(1, 0, Vec::new(), &record(&clock), &clock);
         for _ in 0..12 {
             note = note.failed(&failure(), None, 1.0, &clock);
             waits.push(note.failure.as_ref().unwrap().wait_ms / 1000);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        let asked = RenewalNote::sent(1, 0, None, &record(&clock), &clock).failed(
+        let asked = RenewalNote::sent(1, 0, Vec::new(), &record(&clock), &clock).failed(
             &failure(),
             Some(Duration::from_secs(9)),
             0.0,
@@ -298,8 +331,12 @@ mod tests {
     #[test]
     fn an_explicit_renewal_skips_the_backoff() {
         let clock = clock();
-        let note =
-            RenewalNote::sent(1, 3, None, &record(&clock), &clock).failed(&failure(), None, 1.0, &clock);
+        let note = RenewalNote::sent(1, 3, Vec::new(), &record(&clock), &clock).failed(
+            &failure(),
+            None,
+            1.0,
+            &clock,
+        );
         assert!(note.not_due(false, &clock).is_some());
         assert!(note.not_due(true, &clock).is_none());
     }

@@ -128,9 +128,8 @@ impl Core {
     ) -> Option<Arc<Snapshot>> {
         let access = record.access_for(order.audience.as_deref(), order.scope.as_deref())?;
         let fingerprint = Fingerprint::of(&access.token);
-        let rejected = order.rejected.as_ref() == Some(&fingerprint)
-            || note.is_some_and(|note| note.rejected.as_ref() == Some(&fingerprint))
-            || self.is_rejected(&fingerprint);
+        let rejected =
+            note.is_some_and(|note| note.rejected.contains(&fingerprint)) || self.is_rejected(&fingerprint);
         (!rejected).then(|| Arc::new(Snapshot::of(access, &*self.clock)))
     }
 
@@ -203,15 +202,24 @@ impl Core {
                 self.bind(record)?;
                 let about = note.as_ref().filter(|note| note.is_about(record));
                 if let Some(failure) = about.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+                    self.share_rejection(lease, order, record, about).await;
                     return Err(failed(failure));
                 }
-                self.judge_pending(lease, &known, early).await?;
+                let rejected = RenewalNote::rejections(about, order.rejected.as_ref(), record);
+                let failures = about.map_or(0, |note| note.failures);
+                let sent = RenewalNote::sent(record.attempt, failures, rejected, record, &*self.clock);
+                self.judge_pending(lease, &known, &sent, early).await?;
                 continue;
             }
             match self.decide(order, &known, note.as_ref())? {
                 Decision::Good(_) => return Ok(()),
                 Decision::Login(reason) => return Err(SessionError::LoginRequired(reason)),
-                Decision::NotDue(failure) => return Err(failed(failure)),
+                Decision::NotDue(failure) => {
+                    if let Some(record) = &known.record {
+                        self.share_rejection(lease, order, record, note.as_ref()).await;
+                    }
+                    return Err(failed(failure));
+                }
                 Decision::Renew => {}
             }
             let Some(record) = &known.record else { continue };
@@ -230,7 +238,7 @@ impl Core {
                 order: order.clone(),
             };
             let failures = note.as_ref().map_or(0, |note| note.failures);
-            let rejected = order.rejected.clone().or_else(|| note.and_then(|note| note.rejected));
+            let rejected = RenewalNote::rejections(note.as_ref(), order.rejected.as_ref(), record);
             let sent = RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock);
             lease.set_note(&sent.encode()?).await?;
             tracing::info!(
@@ -250,12 +258,36 @@ impl Core {
                     if stored_token(&now) == exchange.sent.as_ref() {
                         return self.end(lease, &now, &error, &exchange, &sent).await;
                     }
-                    lease.set_note(&sent.done(&*self.clock).encode()?).await?;
+                    lease.set_note(&sent.done(now.record.as_ref(), &*self.clock).encode()?).await?;
                 }
                 Err(error) => return Err(self.fail(lease, sent, &error, exchange.attempt).await),
             }
         }
         Err(SessionError::Busy(holder(None, Duration::ZERO)))
+    }
+
+    /// No renewal is due, and an API has rejected a token all the same: the next process must not learn it from a 401.
+    async fn share_rejection(
+        &self,
+        lease: &Lease,
+        order: &Order,
+        record: &Record,
+        note: Option<&RenewalNote>,
+    ) {
+        if !is_news(order, record, note) {
+            return;
+        }
+        let about = note.filter(|note| note.is_about(record));
+        let rejected = RenewalNote::rejections(about, order.rejected.as_ref(), record);
+        let note = about.cloned().unwrap_or_else(|| {
+            RenewalNote::sent(record.attempt, 0, Vec::new(), record, &*self.clock)
+                .done(Some(record), &*self.clock)
+        });
+        if let Ok(note) = note.rejecting(rejected).encode()
+            && let Err(error) = lease.set_note(&note).await
+        {
+            tracing::debug!(%error, "other processes cannot be told of a rejected token");
+        }
     }
 
     /// The issuer has refused the stored refresh token for good: what was granted goes, the settings and the reason stay.
@@ -280,7 +312,7 @@ impl Core {
             description: error.error_description().map(str::to_owned),
             refused: exchange.sent.as_ref().map(Fingerprint::of),
         });
-        tracing::warn!(error = error.error(), "the issuer has ended the session");
+        tracing::info!(error = error.error(), "the issuer has ended the session");
         match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
             Ok(revision) => {
                 self.publish(Known { record: Some(ended), revision: Some(revision) });
@@ -294,8 +326,9 @@ impl Core {
                 tracing::warn!(%error, "the end of the session could not be stored");
             }
         }
-        let _ = lease.set_note(&sent.clone().done(&*self.clock).encode()?).await;
         let known = self.reload().await?;
+        let done = sent.clone().done(known.record.as_ref(), &*self.clock);
+        let _ = lease.set_note(&done.encode()?).await;
         match known.record.as_ref().map(|record| (record.state, record.end())) {
             Some((State::Active, _)) if stored_token(&known) != exchange.sent.as_ref() => Ok(()),
             Some((_, Some(end))) => Err(SessionError::LoginRequired(LoginReason::Ended(Box::new(end)))),
@@ -350,9 +383,19 @@ impl Core {
         let note = note.filter(|note| note.is_about(record));
         let attempt = next_attempt(record, note);
         let failures = note.map_or(0, |note| note.failures);
-        let unsent = RenewalNote::sent(attempt, failures, order.rejected.clone(), record, &*self.clock);
+        let rejected = RenewalNote::rejections(note, order.rejected.as_ref(), record);
+        let unsent = RenewalNote::sent(attempt, failures, rejected, record, &*self.clock);
         self.fail(lease, unsent, error, attempt).await
     }
+}
+
+/// Whether `order` knows of a rejected token that is stored and that the note does not tell of.
+pub(crate) fn is_news(order: &Order, record: &Record, note: Option<&RenewalNote>) -> bool {
+    let about = note.filter(|note| note.is_about(record));
+    order.rejected.as_ref().is_some_and(|token| {
+        RenewalNote::rejections(None, Some(token), record).contains(token)
+            && about.is_none_or(|note| !note.rejected.contains(token))
+    })
 }
 
 /// Whether a new token set can be got without a person.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
 use crate::events::Events;
+use crate::record::same_scope;
 use crate::renewal::{Order, is_renewable};
 use crate::settings::{Settings, SignIn};
 use crate::sign_in::SignedIn;
@@ -246,11 +247,20 @@ impl Session {
             return Ok(None);
         }
         let fingerprint = snapshot.fingerprint();
+        if self.core.is_fresh_after_rejection(&fingerprint, YOUNG) {
+            return Ok(None);
+        }
         self.core.reject(fingerprint.clone());
-        let (audience, scope) = self.core.wish_behind(snapshot).await?;
-        let rejected = Some(fingerprint);
-        let order = Order { rejected, min_ttl: Duration::ZERO, audience, scope, ..Order::default() };
-        self.ask(order).await.map(Some)
+        let mut order =
+            Order { rejected: Some(fingerprint.clone()), min_ttl: Duration::ZERO, ..Order::default() };
+        if let Some((audience, scope)) = self.core.own_wishes() {
+            // What the sign-in asked for stays unsaid, as it does in the request.
+            order.audience = snapshot.audience.clone().filter(|wanted| audience.as_ref() != Some(wanted));
+            order.scope = Some(snapshot.scope.clone()).filter(|wanted| !same_scope(wanted, &scope));
+        }
+        let other = self.ask(order).await?;
+        // An issuer that insists on the very token has had its say.
+        Ok(Some(other).filter(|other| other.snapshot().fingerprint() != fingerprint))
     }
 
     async fn ask(&self, order: Order) -> Result<AccessToken, SessionError> {

@@ -133,6 +133,9 @@ pub struct FlakyStore {
 pub struct Script {
     failures: Mutex<VecDeque<StoreError>>,
     before_put: Mutex<Option<Hook>>,
+    hanging: std::sync::atomic::AtomicBool,
+    resumed: tokio::sync::Notify,
+    reads: std::sync::atomic::AtomicUsize,
     pub failed_puts: std::sync::atomic::AtomicUsize,
 }
 
@@ -152,6 +155,30 @@ impl FlakyStore {
         self.script.failed_puts.load(std::sync::atomic::Ordering::SeqCst)
     }
 
+    /// Reads wait until `resume`, as those of a store whose disk is away do.
+    pub fn hang(&self) {
+        self.script.hanging.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub fn resume(&self) {
+        self.script.hanging.store(false, std::sync::atomic::Ordering::SeqCst);
+        self.script.resumed.notify_waiters();
+    }
+
+    /// How many reads there were.
+    pub fn reads(&self) -> usize {
+        self.script.reads.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    async fn reading(&self) {
+        self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut resumed = Box::pin(self.script.resumed.notified());
+        resumed.as_mut().enable();
+        if self.script.hanging.load(std::sync::atomic::Ordering::SeqCst) {
+            resumed.await;
+        }
+    }
+
     /// Before the next put under a lease, this happens.
     pub fn before_put<F, Fut>(&self, hook: F)
     where
@@ -165,6 +192,7 @@ impl FlakyStore {
 #[async_trait]
 impl SecretStore for FlakyStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.reading().await;
         self.inner.get(key).await
     }
     async fn put(&self, key: &Key, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
@@ -180,9 +208,11 @@ impl SecretStore for FlakyStore {
         self.inner.keys().await
     }
     async fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
+        self.reading().await;
         self.inner.revision(key).await
     }
     async fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
+        self.reading().await;
         self.inner.note(key).await
     }
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
