@@ -1,4 +1,5 @@
 //! Several processes at one vault: killed at any instant, writing at once, and copied while they write.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 #![cfg(target_os = "linux")]
 
@@ -281,8 +282,8 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_file_that_is_replaced_lets_no_second_holder_in_unseen() {
-    // The lock file is never to be removed; if someone does, whoever locks the old one notices before it relies on it.
+async fn a_lock_file_that_is_removed_stops_nobody() {
+    // It is never to be removed; whoever has locked the old one notices before relying on it, and makes another.
     let scene = Scene::new().await;
     let stop = Arc::new(AtomicBool::new(false));
     let remover = std::thread::spawn({

@@ -9,7 +9,7 @@ use std::io;
 use super::disk::DiskFile;
 use super::frame::{FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
 use super::record::Keys;
-use super::way_in::AGE_MAGIC;
+use super::unwrap::AGE_MAGIC;
 
 /// Zeros up to a multiple of this are what a power cut leaves of an append that never reached the disk.
 const BLOCK: u64 = 4096;
