@@ -104,7 +104,7 @@ impl Core {
         let mut record = self.new_record(client, request, Flow::RefreshToken)?;
         record.refresh_token = Some(refresh_token);
         record.issuer = Some(client.cached());
-        let before = self.reload().await?;
+        let before = self.reload_to_replace().await?;
         let sign_in = record.sign_in.clone();
         let replaced = self.put_over(record, true).await?;
         let order = Order { after: Some(0), explicit: true, ..Order::default() };
@@ -167,17 +167,7 @@ impl Core {
     async fn put_over(&self, record: Record, rebind: bool) -> Result<Option<Record>, SessionError> {
         let value = record.encode()?;
         loop {
-            let now = match self.reload().await {
-                Ok(now) => now,
-                // What cannot be read is replaced as well: signing in again is how one mends it.
-                Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
-                    Arc::new(Known {
-                        record: None,
-                        revision: self.store.revision(&self.key).await.unwrap_or(None),
-                    })
-                }
-                Err(error) => return Err(error),
-            };
+            let now = self.reload_to_replace().await?;
             let expected = match now.revision {
                 Some(revision) => Expected::At(revision),
                 None if now.record.is_none() => Expected::Any,
