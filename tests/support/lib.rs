@@ -7,6 +7,10 @@
     reason = "test support: a failure here fails the test that asked"
 )]
 
+mod places;
+mod sign_in;
+mod told;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +20,9 @@ use std::time::Duration;
 use mock_auth0::{MockAuth0, Tokens};
 use tokenkeep::store::{Key, Opener, SecretStore, Unlock, Vault};
 use tokenkeep_clock::SystemClock;
+
+pub use places::{Mounts, NOBODY, Outsider, is_root, set_mode, told_as_untested};
+pub use told::Told;
 
 pub const SCOPE: &str = "openid profile email offline_access";
 

@@ -140,6 +140,18 @@ impl Core {
         Ok(known)
     }
 
+    /// The same for who is about to replace it: what is damaged counts as not there, since signing in again is how one mends
+    /// it.
+    pub(crate) async fn reload_to_replace(&self) -> Result<Arc<Known>, SessionError> {
+        match self.reload().await {
+            Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
+                let revision = self.store.revision(&self.key).await.unwrap_or(None);
+                Ok(Arc::new(Known { record: None, revision }))
+            }
+            other => other,
+        }
+    }
+
     /// The note beside the entry, if there is one that can be read.
     pub(crate) async fn note(&self) -> Result<Option<RenewalNote>, SessionError> {
         let note = self.store.note(&self.key).await?;

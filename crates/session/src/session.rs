@@ -96,13 +96,15 @@ impl SessionBuilder {
     ///
     /// # Errors
     ///
-    /// [`SessionError::InvalidName`], and [`SessionError::Store`] if its entry cannot be read.
+    /// [`SessionError::InvalidName`], and [`SessionError::Store`] if its entry cannot be read. A damaged entry is told by
+    /// whatever reads it, but not here.
     pub async fn build(self) -> Result<Session, SessionError> {
         if !is_name(&self.name) {
             return Err(SessionError::InvalidName);
         }
         let core = Arc::new(Core::new(self.store, self.name, self.clock, self.waits)?);
-        let known = core.reload().await?;
+        // A damaged entry must not keep the sign-in away that would mend it; all else reads it again and says so.
+        let known = core.reload_to_replace().await?;
         if let Some(record) = &known.record {
             core.bind(record)?;
         }

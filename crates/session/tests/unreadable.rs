@@ -68,8 +68,11 @@ fn is_damage(error: &SessionError) -> bool {
 #[tokio::test]
 async fn a_read_error_is_never_an_absent_session() {
     let fixture = Fixture::new().await;
-    let store = Arc::new(Unreadable { inner: Arc::clone(&fixture.store) as _, broken: AtomicBool::new(false) });
-    let open = || Session::builder(Arc::clone(&store) as _, "default").clock(Arc::new(fixture.clock.clone())).build();
+    let store =
+        Arc::new(Unreadable { inner: Arc::clone(&fixture.store) as _, broken: AtomicBool::new(false) });
+    let open = || {
+        Session::builder(Arc::clone(&store) as _, "default").clock(Arc::new(fixture.clock.clone())).build()
+    };
     let (warm, cold) = (open().await.unwrap(), open().await.unwrap());
     warm.access_token().await.unwrap();
     store.broken.store(true, Ordering::SeqCst);

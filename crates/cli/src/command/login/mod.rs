@@ -11,6 +11,7 @@ use tokenkeep::SecretString;
 use tokenkeep::auth0::{ClientCredentials, Password};
 use tokenkeep::clock::SystemClock;
 use tokenkeep::session::{Session, SessionError, SignedIn};
+use tokenkeep::store::StoreError;
 
 pub(crate) use args::LoginArgs;
 use plan::{How, Plan};
@@ -53,7 +54,11 @@ pub(crate) async fn run(context: &Context, args: LoginArgs) -> Result<Exit, Comm
     }
     let session = context.open(opened.store).await?;
     wait::watch(&session);
-    let known = session.settings().await?;
+    let known = match session.settings().await {
+        // The flags have to say everything, and the sign-in mends it.
+        Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => None,
+        known => known?,
+    };
     let plan = Plan::new(&args, parameters, secrets.client_secret, known)?;
     let client = plan.client(SystemClock::shared())?;
     let request = plan.request();
