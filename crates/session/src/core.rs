@@ -131,6 +131,15 @@ impl Core {
         Ok(self.publish(known))
     }
 
+    /// The same, and `Replaced` if it is another identity's by now.
+    pub(crate) async fn reload_own(&self) -> Result<Arc<Known>, SessionError> {
+        let known = self.reload().await?;
+        if let Some(record) = &known.record {
+            self.bind(record)?;
+        }
+        Ok(known)
+    }
+
     /// The note beside the entry, if there is one that can be read.
     pub(crate) async fn note(&self) -> Result<Option<RenewalNote>, SessionError> {
         let note = self.store.note(&self.key).await?;
@@ -188,10 +197,12 @@ impl Core {
                 }
             }
             (Some(old), Some(new)) if old.sign_in == new.sign_in => {
-                (new.attempt > old.attempt && new.pending.is_none()).then(|| Event::Renewed {
-                    attempt: new.attempt,
-                    expires_at: new.access_for(None, None).and_then(|access| access.expires_at()),
-                })
+                // Not by the attempt alone: one that was refused, or cannot be judged yet, brings nothing to use.
+                let newest = |record: &'_ Record| record.access.iter().map(|access| access.attempt).max();
+                let access = new.access.iter().max_by_key(|access| access.attempt);
+                access
+                    .filter(|access| newest(old) < Some(access.attempt))
+                    .map(|access| Event::Renewed { attempt: access.attempt, expires_at: access.expires_at() })
             }
             (_, Some(_)) => Some(Event::SignedIn {}),
             (Some(_), None) => Some(Event::SignedOut {}),

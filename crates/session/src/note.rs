@@ -14,6 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::host::Actor;
 use crate::moment::{Moment, whole_ms};
 use crate::record::Record;
+use crate::renewal::Order;
 
 const VERSION: u8 = 1;
 
@@ -56,6 +57,9 @@ pub(crate) struct RenewalNote {
     pub rejected: Vec<Fingerprint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<NotedFailure>,
+    /// What the attempt wished for beyond a plain renewal, if it did: see [`Order::wish`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wish: Option<String>,
     /// Attempts in a row whose outcome the issuer alone knows, or that failed.
     #[serde(default)]
     pub failures: u32,
@@ -90,7 +94,13 @@ impl RenewalNote {
     ) -> Self {
         let sign_in = sign_in_mark(record);
         let (by, at) = (Actor::this(), Moment::now(clock));
-        Self { v: VERSION, sign_in, attempt, phase: Phase::Sent, by, at, rejected, failure: None, failures }
+        let (phase, wish, failure) = (Phase::Sent, None, None);
+        Self { v: VERSION, sign_in, attempt, phase, by, at, rejected, failure, wish, failures }
+    }
+
+    /// The same attempt, made for `order`.
+    pub(crate) fn of(self, order: &Order) -> Self {
+        Self { wish: order.wish(), ..self }
     }
 
     /// Whether this note is about the sign-in that `record` is of.
@@ -115,7 +125,7 @@ impl RenewalNote {
         let at = Moment::now(clock);
         let attempt = self.attempt;
         self.rejected.retain(|token| record.is_some_and(|record| holds(record, token, attempt)));
-        Self { phase: Phase::Done, at, failure: None, failures: 0, ..self }
+        Self { phase: Phase::Done, at, failure: None, wish: None, failures: 0, ..self }
     }
 
     /// The same note with these rejected tokens.
@@ -157,7 +167,9 @@ impl RenewalNote {
             unknown: failure.outcome_unknown,
         };
         let failures = self.failures.saturating_add(1);
-        Self { phase: Phase::Failed, at: Moment::now(clock), failure: Some(noted), failures, ..self }
+        // That the issuer cannot be used now is true for everyone; that it refuses a wish, for that wish alone.
+        let wish = self.wish.filter(|_| !failure.is_transient());
+        Self { phase: Phase::Failed, at: Moment::now(clock), failure: Some(noted), wish, failures, ..self }
     }
 
     /// The failure, if this note is about one.
@@ -175,10 +187,15 @@ impl RenewalNote {
     }
 
     /// The failure, if the next attempt is not due yet. An explicit renewal waits only as long as the issuer asked.
-    pub(crate) fn not_due(&self, explicit: bool, clock: &dyn Clock) -> Option<Failure> {
-        let noted = self.failure.as_ref().filter(|_| self.phase == Phase::Failed)?;
-        let wait = Duration::from_millis(if explicit { noted.asked_ms } else { noted.wait_ms });
+    pub(crate) fn not_due(&self, order: &Order, clock: &dyn Clock) -> Option<Failure> {
+        let noted = self.failure.as_ref().filter(|_| self.phase == Phase::Failed && self.concerns(order))?;
+        let wait = Duration::from_millis(if order.explicit { noted.asked_ms } else { noted.wait_ms });
         if self.at.is_past(wait, clock) { None } else { self.failure() }
+    }
+
+    /// Whether a failure that this note is about is one for `order` too.
+    pub(crate) fn concerns(&self, order: &Order) -> bool {
+        self.wish.is_none() || self.wish == order.wish()
     }
 
     /// Whether the attempt's outcome is known to nobody here: its process is gone, or its answer never came.
@@ -272,6 +289,10 @@ mod tests {
         Record::new("0123456789abcdef".into(), settings, Moment::now(clock))
     }
 
+    fn explicit() -> Order {
+        Order { explicit: true, ..Order::default() }
+    }
+
     fn failure() -> Failure {
         Failure {
             kind: TokenErrorKind::Unavailable,
@@ -294,6 +315,7 @@ mod tests {
             &record(&clock),
             &clock,
         );
+        note.wish = Order { scope: Some("x".into()), ..Order::default() }.wish();
         note.by = Actor::this();
         note.by.host = "h".repeat(64);
         note.by.user = Some("u".repeat(32));
@@ -323,11 +345,11 @@ mod tests {
             &clock,
         );
         assert!(
-            asked.not_due(true, &clock).is_some(),
+            asked.not_due(&explicit(), &clock).is_some(),
             "an explicit renewal waits as long as the issuer asked"
         );
         clock.advance(Duration::from_secs(9));
-        assert!(asked.not_due(false, &clock).is_none());
+        assert!(asked.not_due(&Order::default(), &clock).is_none());
     }
 
     #[test]
@@ -339,7 +361,7 @@ mod tests {
             1.0,
             &clock,
         );
-        assert!(note.not_due(false, &clock).is_some());
-        assert!(note.not_due(true, &clock).is_none());
+        assert!(note.not_due(&Order::default(), &clock).is_some());
+        assert!(note.not_due(&explicit(), &clock).is_none());
     }
 }

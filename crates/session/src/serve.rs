@@ -205,7 +205,7 @@ fn none() -> Arc<Snapshot> {
     Arc::new(Snapshot::none())
 }
 
-async fn finished(
+pub(crate) async fn finished(
     mut outcome: watch::Receiver<Option<Result<(), SessionError>>>,
 ) -> Result<(), SessionError> {
     match outcome.wait_for(Option::is_some).await {

@@ -7,7 +7,6 @@ use tokenkeep_auth0::{Grant, Profile, TokenClient};
 use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::SecretStore;
-use tokio::time::Instant;
 
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
@@ -166,7 +165,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Session::access_token`]; if the token is dead, what was stored before is put back.
+    /// As [`Session::access_token`]; if the token cannot be used, what was stored before is put back.
     pub async fn adopt(
         &self,
         client: &TokenClient,
@@ -211,7 +210,7 @@ impl Session {
     /// As [`Session::access_token`].
     pub async fn token_set(&self, request: TokenRequest) -> Result<TokenSet, SessionError> {
         let token = self.ask(request.order.clone()).await?;
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let remark = token.remark().cloned();
         known
             .record
@@ -230,8 +229,16 @@ impl Session {
     pub async fn renew(&self, parameters: &[(String, String)]) -> Result<AccessToken, SessionError> {
         let known = self.core.reload().await?;
         let after = known.record.as_ref().map_or(0, |record| record.attempt);
-        let parameters = parameters.to_vec();
-        self.ask(Order { after: Some(after), explicit: true, parameters, ..Order::default() }).await
+        let mut order = Order { after: Some(after), explicit: true, ..Order::default() };
+        for (name, value) in parameters {
+            match name.as_str() {
+                // These two say what the token is for, so it must not be kept as the sign-in's own.
+                "audience" => order.audience = Some(value.clone()),
+                "scope" => order.scope = Some(value.clone()),
+                _ => order.parameters.push((name.clone(), value.clone())),
+            }
+        }
+        self.ask(order).await
     }
 
     /// An API has answered 401 to `token`: gives another one to retry with, or `None` if the 401 is the API's answer, since
@@ -295,9 +302,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn has_valid(&self, ttl: Duration) -> Result<bool, SessionError> {
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let note = self.core.note().await?;
         Ok(known.record.as_ref().is_some_and(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
@@ -321,7 +328,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn peek(&self) -> Result<Option<TokenSet>, SessionError> {
         self.core.peek().await
     }
@@ -339,7 +346,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
     pub async fn sign_out(&self, how: SignOut) -> Result<SignedOut, SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move { core.sign_out(how).await }).await?
@@ -367,10 +374,12 @@ impl Session {
     pub async fn close(&self, limit: Duration) -> Result<(), SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move {
-            let deadline = Instant::now() + limit;
-            while core.shared().flight.is_some() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let idle = async {
+                while core.shared().flight.is_some() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(limit, idle).await;
             match core.shared().unsaved.clone() {
                 Some(source) => Err(SessionError::NotSaved { source }),
                 None => Ok(()),

@@ -71,11 +71,11 @@ impl Core {
         let Some(record) = &known.record else {
             return Err(SessionError::LoginRequired(LoginReason::NeverSignedIn));
         };
-        let verdict = judge(client, record, answer, self.clock.wall());
-        let change = |base: &Record| {
+        let mut verdict = judge(client, record, answer, self.clock.wall());
+        let changed = |base: &Record, verdict: &Verdict| {
             let mut next = with_answer(base, answer, exchange, &*self.clock);
             next.issuer = Some(client.cached());
-            match &verdict {
+            match verdict {
                 Verdict::Good(claims) => {
                     grant(&mut next, access_of(base, answer, exchange), claims.as_deref(), answer)
                 }
@@ -86,8 +86,13 @@ impl Core {
                 }
                 Verdict::Refused(_) => {}
             }
+            next.make_room();
             next
         };
+        if !changed(record, &verdict).fits() {
+            verdict = Verdict::Refused(Refusal::TooLong);
+        }
+        let change = |base: &Record| changed(base, &verdict);
         if let (Verdict::Good(_), Some(token)) = (&verdict, &answer.access_token) {
             self.accept(&Fingerprint::of(token));
         }
@@ -329,6 +334,9 @@ fn standing(now: &Known, sign_in: &str, exchange: &Exchange) -> Standing {
 pub(crate) fn judge(client: &TokenClient, record: &Record, answer: &Answer, now: SystemTime) -> Verdict {
     if let Some(refusal) = refusal(answer) {
         return Verdict::Refused(refusal);
+    }
+    if answer.expires_in == Some(Duration::ZERO) {
+        return Verdict::Refused(Refusal::Expired);
     }
     match &answer.id_token {
         None => Verdict::Good(None),

@@ -54,7 +54,10 @@ impl Fixture {
 
     /// Nobody signed in yet.
     pub async fn empty() -> Self {
-        let mock = MockAuth0::start().await.unwrap();
+        Self::empty_at(MockAuth0::start().await.unwrap()).await
+    }
+
+    pub async fn empty_at(mock: MockAuth0) -> Self {
         let clock = ManualClock::at(SystemClock::shared().wall());
         let store = Arc::new(FlakyStore::default());
         let session = open(&store, &clock, "default").await;
@@ -165,7 +168,7 @@ impl FlakyStore {
         self.script.resumed.notify_waiters();
     }
 
-    /// How many reads there were.
+    /// How many reads there were, tries for the lease among them.
     pub fn reads(&self) -> usize {
         self.script.reads.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -179,7 +182,7 @@ impl FlakyStore {
         }
     }
 
-    /// Before the next put under a lease, this happens.
+    /// Before the next put, under a lease or not, this happens.
     pub fn before_put<F, Fut>(&self, hook: F)
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -196,6 +199,10 @@ impl SecretStore for FlakyStore {
         self.inner.get(key).await
     }
     async fn put(&self, key: &Key, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
+        let hook = self.script.before_put.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook().await;
+        }
         self.inner.put(key, value, expected).await
     }
     async fn remove(&self, key: &Key, expected: Expected) -> Result<(), StoreError> {
@@ -216,6 +223,7 @@ impl SecretStore for FlakyStore {
         self.inner.note(key).await
     }
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
+        self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let lease = self.inner.lease(key, wait).await?;
         Ok(Lease::new(FlakyLease { lease, script: Arc::clone(&self.script) }))
     }
