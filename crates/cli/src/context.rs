@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenkeep::config::Config;
 use tokenkeep::session::{Session, SessionError};
 use tokenkeep::store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
 
@@ -12,7 +13,6 @@ use crate::input;
 use crate::output::Output;
 use crate::prompt::Prompt;
 use crate::wait;
-use tokenkeep::config::Config;
 
 /// The settings of this run. A flag beats a variable beats `config.toml`.
 pub(crate) struct Context {

@@ -145,7 +145,7 @@ mod tests {
         let ask: &'static Ask = Box::leak(Box::new(Ask(std::sync::Mutex::default())));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(ask), || {
             tracing::trace!(target: "tokenkeep", "");
-            tracing::trace!(target: "tokenkeep::session::renewal", "");
+            tracing::trace!(target: "tokenkeep_session::renewal", "");
             tracing::trace!(target: "h2::proto", "");
             tracing::debug!(target: "hyper_util::client", "");
             tracing::info!(target: "rustls", "");

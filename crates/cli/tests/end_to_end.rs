@@ -82,6 +82,30 @@ fn a_session_from_sign_in_to_sign_out() {
 }
 
 #[test]
+fn a_sign_in_by_password_is_repeated_with_the_password_alone() {
+    const REALM_GRANT: &str = "http://auth0.com/oauth/grant-type/password-realm";
+    let this = Signed::out(MockAuth0::builder());
+    let used =
+        || (this.mock.counters().took_effect("password"), this.mock.counters().took_effect(REALM_GRANT));
+    let again = |more: &[&str]| this.run(&[&["login", "--password-file", "password"], more].concat());
+
+    this.login(&["--realm", "Username-Password-Authentication"]).ends(0);
+    this.run(&["logout"]).ends(0);
+    again(&[]).ends(0);
+    again(&["--username", DEMO_USER.0]).ends(0);
+    assert_eq!(used(), (0, 3), "the realm is kept, also for the same user named again");
+
+    // Somebody else is asked for without the realm, and the sign-in that failed changes nothing.
+    again(&["--username", "nobody@example.com"]).ends(1);
+    assert_eq!(this.mock.counters().grant("password"), 1);
+    again(&[]).ends(0);
+    assert_eq!(used(), (0, 4));
+
+    let (_, message, help) = this.run(&["login", "--json", "--no-input"]).ends(2).error();
+    assert!(message.contains("--password-file") && help.contains("--password-file"), "{message}: {help}");
+}
+
+#[test]
 fn a_session_is_taken_over_from_elsewhere_and_the_old_token_is_spent() {
     let this = Signed::out(MockAuth0::builder());
     let old = this.mock.seed_session().unwrap().refresh_token().to_owned();

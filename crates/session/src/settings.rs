@@ -207,3 +207,50 @@ impl StoredSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenkeep_clock::SystemClock;
+
+    use super::*;
+    use crate::codec;
+
+    fn stored(request: &SignIn) -> StoredSettings {
+        let client = TokenClient::builder("https://issuer.example/", "id")
+            .clock(SystemClock::shared())
+            .build()
+            .unwrap();
+        StoredSettings::from_settings(&Settings::of(&client, request, Flow::Password))
+    }
+
+    #[test]
+    fn user_name_and_realm_are_kept_for_the_next_sign_in() {
+        let stored = stored(&SignIn::new("openid").username("ada").realm("staff"));
+        let settings =
+            codec::decode::<StoredSettings>(&codec::encode(&stored).unwrap()).unwrap().to_settings();
+        assert_eq!((settings.username.as_deref(), settings.realm.as_deref()), (Some("ada"), Some("staff")));
+    }
+
+    #[test]
+    fn settings_without_a_user_name_are_stored_and_read_as_before_there_was_one() {
+        #[derive(Serialize)]
+        struct Before {
+            issuer: &'static str,
+            client_id: &'static str,
+            client_auth: &'static str,
+            scope: &'static str,
+            flow: &'static str,
+        }
+        let before = codec::encode(&Before {
+            issuer: "https://issuer.example/",
+            client_id: "id",
+            client_auth: "none",
+            scope: "openid",
+            flow: "password",
+        })
+        .unwrap();
+        assert_eq!(*codec::encode(&stored(&SignIn::new("openid"))).unwrap(), *before);
+        let settings = codec::decode::<StoredSettings>(&before).unwrap().to_settings();
+        assert_eq!((settings.username, settings.realm), (None, None));
+    }
+}

@@ -236,7 +236,9 @@ impl Line<'_> {
 
     fn store(&self) -> Result<String, ConfigError> {
         let text = self.text()?;
-        let password = url::Url::parse(text).is_ok_and(|url| url.password().is_some());
+        let password = url::Url::parse(text).is_ok_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name.ends_with("password"))
+        });
         if password {
             return Err(self.wrong(
                 "holds a password, and secrets do not belong into a configuration file: use a .pgpass file",
@@ -389,6 +391,8 @@ mod tests {
             ("\n\npassphrase = \"canary\"", "line 3: `passphrase` is a secret"),
             ("client_secret = \"canary\"", "line 1: `client_secret` is a secret"),
             ("store = \"postgres://u:canary@h/d\"", "line 1: `store` holds a password"),
+            ("store = \"postgres://h/d?user=u&password=canary\"", "line 1: `store` holds a password"),
+            ("store = \"postgres://h/d?sslpassword=canary\"", "line 1: `store` holds a password"),
             ("vault = 1", "`vault` must be a string"),
             ("vault = \"canary/relative\"", "`vault` must be an absolute path"),
             ("session = \"\"", "`session` is empty"),

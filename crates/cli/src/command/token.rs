@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::SecretString;
+use tokenkeep::config::parse_duration;
 use tokenkeep::session::{TokenRequest, TokenSet};
 use zeroize::Zeroizing;
 
@@ -12,7 +13,6 @@ use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::moment::rfc3339;
 use crate::wait;
-use tokenkeep::config::parse_duration;
 
 /// Print an access token that is good.
 ///

@@ -107,11 +107,13 @@ impl Plan {
             },
             overlap: args.overlap.or_else(|| known.and_then(|known| known.overlap)),
             username: args.username.clone().or_else(|| known.and_then(|known| known.username.clone())),
-            realm: match &args.username {
-                // Another user's realm is not this one's.
-                Some(_) => args.realm.clone(),
-                None => args.realm.clone().or_else(|| known.and_then(|known| known.realm.clone())),
-            },
+            // Another user's realm is not this one's.
+            realm: args.realm.clone().or_else(|| {
+                known
+                    .filter(|known| args.username.is_none() || args.username == known.username)?
+                    .realm
+                    .clone()
+            }),
             how,
         })
     }
