@@ -150,3 +150,17 @@ async fn a_replaced_handle_gives_no_token_and_signs_nobody_out() {
     assert_eq!(fixture.session.status().await.unwrap().state, SessionState::Active);
     assert!(fixture.alive().await);
 }
+
+// A session that has ended by itself is signed out by a sign-out, for good.
+#[tokio::test]
+async fn signing_out_of_an_ended_session_is_a_sign_out() {
+    let fixture = Fixture::new().await;
+    let refresh = fixture.stored_refresh_token().await.unwrap();
+    fixture.mock.revoke(&refresh, None);
+    fixture.session.renew(&[]).await.unwrap_err();
+    let out = fixture.session.sign_out(SignOut::Revoke).await.unwrap();
+    assert!(!out.was_signed_in);
+    let ended = fixture.session.status().await.unwrap().ended.unwrap();
+    assert_eq!(ended.reason, tokenkeep_session::EndReason::SignedOut);
+    assert!(!fixture.session.sign_out(SignOut::Revoke).await.unwrap().was_signed_in);
+}
