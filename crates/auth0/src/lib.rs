@@ -4,10 +4,30 @@
 //! revocation, userinfo, and judging id tokens against the issuer's keys. It knows nothing of storage: what it
 //! receives is handed to the caller as it came ([`Answer`]), so that a rotated refresh token can be saved before
 //! anything about the answer is judged.
+//!
+//! ```no_run
+//! use tokenkeep_auth0::{Device, RefreshRequest, SignInRequest, TokenClient, TokenErrorKind};
+//!
+//! # async fn example() -> Result<(), tokenkeep_auth0::TokenError> {
+//! let client = TokenClient::auth0("tenant.eu.auth0.com", "client-id")?;
+//! let device = Device::new(|prompt| eprintln!("Go to {} and enter {}", prompt.verification_uri, prompt.user_code));
+//! let answer = client.sign_in(&device, &SignInRequest::new("openid offline_access")).await?;
+//! if let Some(refresh_token) = answer.refresh_token {
+//!     match client.refresh(&RefreshRequest::new(refresh_token)).await {
+//!         Ok(answer) => { /* save answer.refresh_token before anything else */ }
+//!         Err(error) if error.kind() == TokenErrorKind::InvalidGrant => { /* sign in again */ }
+//!         Err(error) if error.is_transient() => { /* keep what is there, try again later */ }
+//!         Err(error) => return Err(error),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
 mod builder;
+mod call;
 mod client;
 mod discovery;
 mod error;
@@ -15,6 +35,7 @@ mod form;
 mod grant;
 mod id_token;
 mod jwks;
+mod known;
 mod profile;
 mod reply;
 mod token_set;

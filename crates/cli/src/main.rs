@@ -1,1 +1,83 @@
-fn main() {}
+//! The `tokenkeep` command.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod command;
+mod context;
+mod exit;
+mod hardening;
+mod input;
+mod logging;
+mod moment;
+mod output;
+mod prompt;
+mod qr;
+mod usage;
+mod wait;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use args::{Cli, Command};
+use context::Context;
+use exit::{CommandError, Exit};
+use logging::Verbosity;
+use output::Output;
+
+/// How long a write that is under way when the command has ended is waited for.
+const LAST_WRITE: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    // Before anything secret is in memory.
+    let refused = hardening::apply();
+    let cli = match usage::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    let output = Output { json: cli.global.json, quiet: cli.global.quiet };
+    let verbosity = Verbosity { quiet: output.quiet, verbose: cli.global.verbose, json: output.json };
+    let done = logging::start(verbosity).and_then(|()| {
+        for reason in refused {
+            tracing::debug!("{reason}");
+        }
+        run(cli, output)
+    });
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output.error(&error);
+            error.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli, output: Output) -> Result<Exit, CommandError> {
+    match &cli.command {
+        Command::Completions(args) => {
+            return command::generate::completions(args, output).map(|()| Exit::Done);
+        }
+        Command::Man(args) => return command::generate::man(args, output).map(|()| Exit::Done),
+        _ => {}
+    }
+    let context = Context::new(cli.global, output)?;
+    // One thread is enough: renewals have their own, and the fewer are started the sooner the token is there.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        CommandError::new(
+            Exit::Other,
+            "system",
+            format!("the system refused what is needed to run: {error}"),
+            "see `ulimit -a`, and run the command again",
+        )
+    })?;
+    let done = runtime.block_on(wait::in_time(&context, command::run(&context, cli.command)));
+    // Said before anything is waited for.
+    let done = done.or_else(|error| {
+        output.error(&error);
+        Ok(error.exit)
+    });
+    let settled = runtime.block_on(wait::settled(&context));
+    // A question that is still open has no end; what a store is writing has one soon.
+    runtime.shutdown_timeout(LAST_WRITE);
+    settled.and(done)
+}

@@ -93,6 +93,10 @@ fn ordered(shared: &Shared, path: &str, order: &Order) -> Result<Option<Value>, 
                 json!({ "revoked": control::revoke(shared, &token, order.kind) })
             }
         },
+        "alive" => {
+            let token = needed(&order.refresh_token, "refresh_token")?;
+            json!({ "alive": control::is_alive(shared, &token) })
+        }
         "reject" => match &order.access_token {
             Some(token) => json!({ "rejected": usize::from(shared.tenant().access.reject(token)) }),
             None => json!({ "rejected": shared.tenant().access.reject_where(|_| true) }),

@@ -1,13 +1,105 @@
-//! From the fault's description to what goes over the wire.
+//! Bad answers: their description, and what goes over the wire.
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock::http_date;
-use crate::faults::{BadAnswer, BadBody, RetryAfter};
 use crate::message::{Answer, Body, OAuthError, Reply};
 use crate::mint::lay_over;
+
+/// What comes in place of a good answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum BadAnswer {
+    /// This status with a body of that sort, such as a 503 with HTML.
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The sort of body.
+        #[serde(default)]
+        body: BadBody,
+    },
+    /// An OAuth error (RFC 6749, 5.2) with any status.
+    OAuth {
+        /// The HTTP status.
+        status: u16,
+        /// `error`.
+        error: String,
+        /// `error_description`.
+        #[serde(default)]
+        description: String,
+    },
+    /// 429 `too_many_requests` as Auth0 sends it, with its `X-RateLimit-…` headers.
+    RateLimited {
+        /// What `Retry-After` says.
+        retry_after: RetryAfter,
+    },
+    /// A status with a `Retry-After`, such as a 503 for maintenance.
+    RetryLater {
+        /// The HTTP status.
+        status: u16,
+        /// What `Retry-After` says.
+        retry_after: RetryAfter,
+    },
+    /// A redirect to elsewhere.
+    Redirect {
+        /// The HTTP status: 301, 302, 303, 307, 308.
+        status: u16,
+        /// The address.
+        to: String,
+    },
+    /// 200 with an HTML page: a captive portal.
+    CaptivePortal,
+    /// 200 with no body.
+    Empty,
+    /// 200 with JSON that breaks off in the middle of a text.
+    MalformedJson,
+    /// 200 with a well-formed JSON object of that size.
+    Oversized {
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// The head and half the body, then the end of the connection.
+    Half,
+    /// The connection is reset (RST).
+    Reset,
+    /// The connection is closed in order, without an answer.
+    Close,
+    /// The connection stays open and nothing comes.
+    Silence,
+}
+
+/// The sort of body that comes with a bad status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BadBody {
+    /// JSON with `error` and `error_description`.
+    #[default]
+    Json,
+    /// An HTML page, as a proxy makes it.
+    Html,
+    /// Nothing.
+    Empty,
+}
+
+/// What a `Retry-After` header says (RFC 9110, 10.2.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RetryAfter {
+    /// So many seconds.
+    Seconds(u64),
+    /// The date that lies so many seconds ahead of the mock's clock.
+    DateIn(i64),
+    /// This text, for nonsense.
+    Text(String),
+    /// No such header.
+    Absent,
+}
 
 const RATE_LIMIT: u32 = 100;
 

@@ -25,10 +25,10 @@ use tokio::sync::oneshot;
 use crate::admin;
 use crate::client_auth::basic_id;
 use crate::clock::http_date;
-use crate::faults::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::log::Finish;
 use crate::message::{Answer, Body, Incoming, Reply};
-use crate::process::{Done, Job, outcome, process};
+use crate::process::{Job, outcome, process};
 use crate::shared::Shared;
 
 /// The largest request body that is taken in.
@@ -128,19 +128,13 @@ async fn handle(
 }
 
 async fn run(shared: Arc<Shared>, job: Job, sender: oneshot::Sender<Reply>) {
-    let Done { reply, effect } = process(&shared, &job).await;
+    let reply = process(&shared, &job).await;
     let outcome = outcome(&reply);
     let status = match &reply {
         Reply::Whole(answer) | Reply::Half(answer) => Some(answer.status.as_u16()),
         Reply::Reset | Reply::Close | Reply::Silence => None,
     };
-    let finish = Finish {
-        at_ms: shared.clock.since_start_ms(),
-        status,
-        outcome: &outcome,
-        effect,
-        client_gone: sender.is_closed(),
-    };
+    let finish = Finish { at_ms: shared.clock.since_start_ms(), status, outcome: &outcome };
     shared.log.finished(job.id, &finish);
     // The client may have gone; what was done stays done.
     let _ = sender.send(reply);
@@ -163,8 +157,6 @@ impl Drop for Waiting {
                 at_ms: self.shared.clock.since_start_ms(),
                 status: None,
                 outcome: "body not received",
-                effect: false,
-                client_gone: !self.answered,
             };
             self.shared.log.finished(self.id, &finish);
         }

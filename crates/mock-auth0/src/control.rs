@@ -80,6 +80,13 @@ pub(crate) fn revoke(shared: &Shared, token: &str, kind: Option<Revocation>) -> 
     !hit.is_empty()
 }
 
+/// Whether a refresh with this token would be granted now. Asking is not presenting.
+pub(crate) fn is_alive(shared: &Shared, token: &str) -> bool {
+    let now_ms = shared.clock.now_ms();
+    let tenant = shared.tenant();
+    tenant.refresh.is_alive(token, now_ms, &tenant.settings)
+}
+
 /// Revokes every refresh token of a user. Gives the number of sign-ins that ended.
 pub(crate) fn revoke_user(shared: &Shared, name: &str) -> Result<usize, MockError> {
     let mut tenant = shared.tenant();

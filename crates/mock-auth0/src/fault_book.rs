@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use crate::faults::{BadAnswer, Endpoint, Fault, FaultRule, Slot};
+use crate::bad_answer::BadAnswer;
+use crate::endpoint::Endpoint;
+use crate::faults::{Fault, FaultRule, Slot};
 use crate::keys::Forgery;
 
 /// A rule in force.
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     fn status(status: u16) -> Fault {
-        Fault::instead(BadAnswer::Status { status, body: crate::faults::BadBody::Json })
+        Fault::instead(BadAnswer::Status { status, body: crate::bad_answer::BadBody::Json })
     }
 
     #[test]

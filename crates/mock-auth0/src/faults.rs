@@ -5,67 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bad_answer::BadAnswer;
+use crate::endpoint::Endpoint;
 use crate::keys::Forgery;
-
-/// A place where requests arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `/.well-known/openid-configuration`.
-    Discovery,
-    /// `/.well-known/jwks.json`.
-    Jwks,
-    /// `/oauth/token`.
-    Token,
-    /// `/oauth/device/code`.
-    DeviceCode,
-    /// `/activate` and the pages behind it.
-    Activate,
-    /// `/authorize` and the pages behind it.
-    Authorize,
-    /// `/userinfo`.
-    Userinfo,
-    /// `/oauth/revoke`.
-    Revoke,
-    /// `/api/…`, the protected API.
-    Api,
-    /// Anything else.
-    Other,
-}
-
-impl Endpoint {
-    pub(crate) fn of(path: &str) -> Self {
-        match path {
-            "/.well-known/openid-configuration" => Self::Discovery,
-            "/.well-known/jwks.json" => Self::Jwks,
-            "/oauth/token" => Self::Token,
-            "/oauth/device/code" => Self::DeviceCode,
-            "/userinfo" => Self::Userinfo,
-            "/oauth/revoke" => Self::Revoke,
-            _ if path == "/activate" || path.starts_with("/activate/") => Self::Activate,
-            _ if path == "/authorize" || path.starts_with("/authorize/") => Self::Authorize,
-            _ if path == "/api" || path.starts_with("/api/") => Self::Api,
-            _ => Self::Other,
-        }
-    }
-
-    /// The name in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Discovery => "discovery",
-            Self::Jwks => "jwks",
-            Self::Token => "token",
-            Self::DeviceCode => "device_code",
-            Self::Activate => "activate",
-            Self::Authorize => "authorize",
-            Self::Userinfo => "userinfo",
-            Self::Revoke => "revoke",
-            Self::Api => "api",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// A fault with the requests that it is meant for. By default: the next request, wherever it arrives.
 ///
@@ -330,103 +272,12 @@ pub(crate) enum Slot {
     Subject,
 }
 
-/// What comes in place of a good answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum BadAnswer {
-    /// This status with a body of that sort, such as a 503 with HTML.
-    Status {
-        /// The HTTP status.
-        status: u16,
-        /// The sort of body.
-        #[serde(default)]
-        body: BadBody,
-    },
-    /// An OAuth error (RFC 6749, 5.2) with any status.
-    OAuth {
-        /// The HTTP status.
-        status: u16,
-        /// `error`.
-        error: String,
-        /// `error_description`.
-        #[serde(default)]
-        description: String,
-    },
-    /// 429 `too_many_requests` as Auth0 sends it, with its `X-RateLimit-…` headers.
-    RateLimited {
-        /// What `Retry-After` says.
-        retry_after: RetryAfter,
-    },
-    /// A status with a `Retry-After`, such as a 503 for maintenance.
-    RetryLater {
-        /// The HTTP status.
-        status: u16,
-        /// What `Retry-After` says.
-        retry_after: RetryAfter,
-    },
-    /// A redirect to elsewhere.
-    Redirect {
-        /// The HTTP status: 301, 302, 303, 307, 308.
-        status: u16,
-        /// The address.
-        to: String,
-    },
-    /// 200 with an HTML page: a captive portal.
-    CaptivePortal,
-    /// 200 with no body.
-    Empty,
-    /// 200 with JSON that breaks off in the middle of a text.
-    MalformedJson,
-    /// 200 with a well-formed JSON object of that size.
-    Oversized {
-        /// Size in bytes.
-        bytes: u64,
-    },
-    /// The head and half the body, then the end of the connection.
-    Half,
-    /// The connection is reset (RST).
-    Reset,
-    /// The connection is closed in order, without an answer.
-    Close,
-    /// The connection stays open and nothing comes.
-    Silence,
-}
-
-/// The sort of body that comes with a bad status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum BadBody {
-    /// JSON with `error` and `error_description`.
-    #[default]
-    Json,
-    /// An HTML page, as a proxy makes it.
-    Html,
-    /// Nothing.
-    Empty,
-}
-
-/// What a `Retry-After` header says (RFC 9110, 10.2.3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RetryAfter {
-    /// So many seconds.
-    Seconds(u64),
-    /// The date that lies so many seconds ahead of the mock's clock.
-    DateIn(i64),
-    /// This text, for nonsense.
-    Text(String),
-    /// No such header.
-    Absent,
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::bad_answer::RetryAfter;
 
     #[test]
     fn rules_read_from_the_json_that_the_documents_show() {

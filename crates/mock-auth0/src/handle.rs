@@ -164,9 +164,7 @@ impl MockAuth0 {
 
     /// Whether a refresh with this token would be granted now. Asking is not presenting.
     pub fn is_alive(&self, refresh_token: &str) -> bool {
-        let now_ms = self.shared.clock.now_ms();
-        let tenant = self.shared.tenant();
-        tenant.refresh.is_alive(refresh_token, now_ms, &tenant.settings)
+        control::is_alive(&self.shared, refresh_token)
     }
 
     /// The API refuses this access token from now on. Says whether it was known.

@@ -88,6 +88,7 @@
 //! | `POST /_mock/release` | lets them go on: `{"count": 1}`, or all |
 //! | `POST /_mock/seed` | a session without a flow: `{"user", "client_id", "audience", "scope", "issued_ago_secs"}`, all optional |
 //! | `POST /_mock/revoke` | `{"refresh_token", "kind"}`, or `{"user"}` for all of a user's |
+//! | `POST /_mock/alive` | whether a refresh with `{"refresh_token"}` would be granted now; asking is not presenting |
 //! | `POST /_mock/reject` | the API refuses `{"access_token"}`, or all issued so far |
 //! | `GET /_mock/devices` | user codes that wait |
 //! | `POST /_mock/devices/approve` | `{"user_code", "user"}` |
@@ -120,6 +121,7 @@ mod control;
 mod device;
 mod device_codes;
 mod directory;
+mod endpoint;
 mod error;
 mod fault_book;
 mod faults;
@@ -142,11 +144,13 @@ mod tenant;
 mod tls;
 mod token;
 
+pub use crate::bad_answer::{BadAnswer, BadBody, RetryAfter};
 pub use crate::builder::{DEMO_AUDIENCE, DEMO_CLIENT, DEMO_SERVICE, DEMO_SUB, DEMO_USER, MockAuth0Builder};
 pub use crate::directory::{Api, Client, ClientAuth, DEFAULT_CONNECTION, User};
+pub use crate::endpoint::Endpoint;
 pub use crate::error::MockError;
 pub use crate::fault_book::ActiveFault;
-pub use crate::faults::{BadAnswer, BadBody, Endpoint, Fault, FaultRule, RetryAfter};
+pub use crate::faults::{Fault, FaultRule};
 pub use crate::handle::MockAuth0;
 pub use crate::keys::Signing;
 pub use crate::log::{Counters, RequestRecord};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::message::Params;
 use crate::secrets::fingerprint;
 
@@ -120,8 +120,6 @@ pub(crate) struct Finish<'a> {
     pub(crate) at_ms: u64,
     pub(crate) status: Option<u16>,
     pub(crate) outcome: &'a str,
-    pub(crate) effect: bool,
-    pub(crate) client_gone: bool,
 }
 
 impl Log {
@@ -230,8 +228,6 @@ impl Log {
         record.finished_ms = Some(finish.at_ms);
         record.status = finish.status;
         record.outcome = Some(finish.outcome.to_owned());
-        record.effect |= finish.effect;
-        record.client_gone |= finish.client_gone;
         let name = record.endpoint.name();
         let key = match &record.grant {
             Some(grant) => format!("{name} {grant} {}", finish.outcome),
@@ -330,7 +326,7 @@ mod tests {
         let form = Params::of_form(b"grant_type=refresh_token&refresh_token=SECRET&client_id=c&scope=openid");
         log.read(id, &Params::default(), &form, None, 70);
         log.took_effect(id);
-        let finish = Finish { at_ms: 9, status: Some(200), outcome: "ok", effect: true, client_gone: false };
+        let finish = Finish { at_ms: 9, status: Some(200), outcome: "ok" };
         log.finished(id, &finish);
         log.let_go(id, Endpoint::Token, true);
         let requests = log.requests();

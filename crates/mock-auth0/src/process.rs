@@ -10,8 +10,8 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::bad_answer::{reply, with_headers, with_members};
+use crate::endpoint::Endpoint;
 use crate::fault_book::Plan;
-use crate::faults::Endpoint;
 use crate::message::{Answer, Incoming, OAuthError, Reply};
 use crate::shared::Shared;
 use crate::{api, authorize, device, oauth, token};
@@ -23,13 +23,7 @@ pub(crate) struct Job {
     pub(crate) request: Incoming,
 }
 
-/// How a job ended, for the log.
-pub(crate) struct Done {
-    pub(crate) reply: Reply,
-    pub(crate) effect: bool,
-}
-
-pub(crate) async fn process(shared: &Arc<Shared>, job: &Job) -> Done {
+pub(crate) async fn process(shared: &Arc<Shared>, job: &Job) -> Reply {
     let grant = match job.endpoint {
         Endpoint::Token => job.request.form.get("grant_type"),
         _ => None,
@@ -43,8 +37,7 @@ pub(crate) async fn process(shared: &Arc<Shared>, job: &Job) -> Done {
         shared.faults.hold().await;
     }
     if let Some(fault) = plan.instead() {
-        let reply = dressed(reply(fault, None, shared.clock.now_ms()), &plan);
-        return Done { reply, effect: false };
+        return dressed(reply(fault, None, shared.clock.now_ms()), &plan);
     }
     let (answer, effect) = dispatch(shared, job, &plan);
     if effect {
@@ -64,7 +57,7 @@ pub(crate) async fn process(shared: &Arc<Shared>, job: &Job) -> Done {
         Some(fault) => reply(fault, Some(changed), shared.clock.now_ms()),
         None => Reply::Whole(changed),
     };
-    Done { reply: dressed(reply, &plan), effect }
+    dressed(reply, &plan)
 }
 
 fn dressed(reply: Reply, plan: &Plan) -> Reply {

@@ -354,6 +354,8 @@ mod tests {
             audience: None,
             scope: "openid".into(),
             flow: "device".into(),
+            realm: None,
+            username: None,
             parameters: Vec::new(),
             ca_file: None,
             overlap_ms: None,

@@ -233,8 +233,12 @@ fn sign_in_mark(record: &Record) -> String {
 }
 
 fn bounded(mut text: String, limit: usize) -> String {
-    while text.len() > limit {
-        text.pop();
+    const CUT: &str = "…";
+    if text.len() > limit {
+        while text.len() + CUT.len() > limit {
+            text.pop();
+        }
+        text.push_str(CUT);
     }
     text
 }
@@ -279,6 +283,8 @@ mod tests {
             parameters: Vec::new(),
             ca_file: None,
             overlap_ms: None,
+            username: None,
+            realm: None,
         };
         Record::new("0123456789abcdef".into(), settings, Moment::now(clock))
     }

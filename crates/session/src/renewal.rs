@@ -120,11 +120,8 @@ impl Core {
         let note = note.filter(|note| note.is_about(record));
         if let Some(snapshot) = self.usable(order, record, note) {
             let new_enough = order.after.is_none_or(|after| snapshot.attempt > after);
-            let alive = if order.after.is_some() {
-                snapshot.is_valid(&*self.clock)
-            } else {
-                snapshot.is_good(order.min_ttl, &*self.clock)
-            };
+            // What a forced renewal brought is the issuer's newest word, however short its life.
+            let alive = order.after.is_some() || snapshot.is_good(order.min_ttl, &*self.clock);
             // Parameters have to be sent, whatever is stored.
             if new_enough && alive && order.parameters.is_empty() {
                 return Ok(Decision::Good(snapshot));
@@ -341,7 +338,7 @@ impl Core {
             description: error.error_description().map(str::to_owned),
             refused: exchange.sent.as_ref().map(Fingerprint::of),
         });
-        tracing::warn!(error = error.error(), "the issuer has ended the session");
+        tracing::info!(error = error.error(), "the issuer has ended the session");
         match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
             Ok(revision) => {
                 self.publish(Known { record: Some(ended), revision: Some(revision) });

@@ -129,6 +129,8 @@ impl Core {
 
     /// Joins the renewal under way in this process, or starts one, until one of them gives what was asked for.
     async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
+        let before =
+            self.shared().known.as_ref().and_then(|known| known.record.as_ref().map(|record| record.attempt));
         let mut joined = 0;
         while joined < JOINS {
             let (flight, own) = self.join_or_start(&order)?;
@@ -146,6 +148,13 @@ impl Core {
             let sent = Order { parameters: Vec::new(), ..order.clone() };
             let known = self.reload().await?;
             let note = self.note().await?;
+            // What has just come is the issuer's newest word: asking again would bring no longer life, only a rotation.
+            let newest = known.record.as_ref().and_then(|record| self.usable(&sent, record, note.as_ref()));
+            if let Some(newest) =
+                newest.filter(|newest| answered && before.is_some_and(|before| newest.attempt > before))
+            {
+                return Ok(newest);
+            }
             match self.decide(&sent, &known, note.as_ref())? {
                 Decision::Good(snapshot) => return Ok(snapshot),
                 Decision::Login(reason) => return Err(SessionError::LoginRequired(reason)),

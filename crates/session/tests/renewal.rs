@@ -253,6 +253,19 @@ async fn another_scope_is_asked_for_once() {
     );
 }
 
+// A rejection is answered with a token for the same API and scope, and bounded for each of them.
+#[tokio::test]
+async fn a_rejected_token_of_another_scope_is_replaced_by_one_of_that_scope() {
+    let fixture = Fixture::new().await;
+    let narrow = || TokenRequest::new().scope("openid profile");
+    let token = fixture.session.token(narrow()).await.unwrap();
+    let other = fixture.session.rejected(&token).await.unwrap().expect("another one");
+    assert_eq!(fixture.session.token(narrow()).await.unwrap().expose(), other.expose());
+    assert_ne!(fixture.session.access_token().await.unwrap().expose(), other.expose());
+    assert!(fixture.session.rejected(&other).await.unwrap().is_none(), "the API rejects whatever it gets");
+    assert_eq!(fixture.mock.counters().refreshes(), 2);
+}
+
 // No `expires_in`: used until an API says 401.
 #[tokio::test]
 async fn a_token_without_a_known_expiry_is_used_until_it_is_rejected() {

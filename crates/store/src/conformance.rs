@@ -53,10 +53,19 @@ pub trait Subject: Send + Sync {
 }
 
 /// Makes a `#[tokio::test]` of every case. The argument is an expression that makes a fresh [`Subject`]; it may await.
+///
+/// With `in turn:` before it, it runs every case where it stands, in an async block: for a store that needs something
+/// around it which one test sets up.
 #[macro_export]
 macro_rules! store_conformance {
+    (in turn: $fresh:expr) => {
+        $crate::store_conformance! { @cases @turn $fresh }
+    };
     ($fresh:expr) => {
-        $crate::store_conformance! { @each $fresh;
+        $crate::store_conformance! { @cases @each $fresh }
+    };
+    (@cases @$how:ident $fresh:expr) => {
+        $crate::store_conformance! { @$how $fresh;
             a_missing_entry_is_none
             what_is_put_is_read_back_by_every_handle
             text_and_bytes_are_kept_alike
@@ -90,6 +99,11 @@ macro_rules! store_conformance {
             async fn $case() {
                 $crate::conformance::$case(&$fresh).await;
             }
+        )+
+    };
+    (@turn $fresh:expr; $($case:ident)+) => {
+        $(
+            $crate::conformance::$case(&$fresh).await;
         )+
     };
 }

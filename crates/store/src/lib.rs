@@ -7,20 +7,34 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod environment;
 mod error;
 mod key;
+#[cfg(feature = "keychain")]
+mod keychain;
 mod memory;
+#[cfg(feature = "vault")]
+mod open;
 mod store;
+#[cfg(feature = "vault")]
+mod unlock;
 #[cfg(feature = "vault")]
 mod vault;
 
+pub use environment::Environment;
 pub use error::StoreError;
 pub use key::Key;
+#[cfg(feature = "keychain")]
+pub use keychain::SystemKeychain;
 pub use memory::MemoryStore;
+#[cfg(feature = "vault")]
+pub use open::{Opened, Opening, Place};
 pub use store::{
     Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
 };
 pub use tokenkeep_secret::{Secret, SecretString};
+#[cfg(feature = "vault")]
+pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
     Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,

@@ -1,1 +1,42 @@
+//! Keeps a signed-in session alive on a machine without a keychain or a person at the keyboard.
+//!
+//! A person or a service signs in once. tokenkeep stores the session encrypted on disk, hands out an access token that
+//! is always good, renews it exactly once however many tasks, processes and machines ask, retries a request that came
+//! back 401, and says plainly when somebody has to sign in again.
+//!
+//! This is the crate to embed. It re-exports the layers below as modules and what most programs need from them at the
+//! root:
+//!
+//! - [`store`]: secrets under keys. `open_store` finds and opens the vault as the `tokenkeep` command does.
+//! - [`auth0`]: the token API of Auth0 and of any other OpenID provider.
+//! - [`session`]: one session, kept fresh.
+//! - `http` (features `reqwest`, on by default, and `tower`): its token in HTTP requests.
+//!
+//! `docs/embedding.md` is the guide, and the whole of it in one function is this:
+//!
+#![cfg_attr(all(feature = "vault", feature = "reqwest"), doc = include_str!("example.md"))]
+#![forbid(unsafe_code)]
 
+#[cfg(feature = "vault")]
+pub mod config;
+#[cfg(feature = "vault")]
+mod open;
+
+pub use tokenkeep_auth0 as auth0;
+pub use tokenkeep_clock as clock;
+#[cfg(any(feature = "reqwest", feature = "tower"))]
+pub use tokenkeep_http as http;
+pub use tokenkeep_session as session;
+pub use tokenkeep_store as store;
+
+#[cfg(feature = "vault")]
+pub use open::{open_or_make_store, open_store};
+pub use tokenkeep_auth0::{
+    ClientAuthentication, ClientCredentials, Device, DevicePrompt, Password, Profile, TokenClient, TokenError,
+};
+pub use tokenkeep_secret::{Secret, SecretString};
+pub use tokenkeep_session::{
+    AccessToken, LoginReason, Session, SessionError, SessionState, SignIn, SignOut, SignedIn, SignedOut,
+    Status, TokenRequest, TokenSet,
+};
+pub use tokenkeep_store::{MemoryStore, SecretStore, StoreError};

@@ -95,6 +95,11 @@ impl Issuer {
         seen.iter().filter(|request| request.line.split(' ').nth(1) == Some(path)).cloned().collect()
     }
 
+    /// Every request so far.
+    pub(crate) fn all(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
     pub(crate) fn token_requests(&self) -> usize {
         self.seen("/oauth/token").len()
     }

@@ -70,24 +70,28 @@ async fn a_network_that_fails_is_no_end_of_the_sign_in() {
 
 #[tokio::test]
 async fn each_end_of_a_device_code_has_its_kind() {
-    for (status, body, kind) in [
-        (403, r#"{"error":"expired_token"}"#, Kind::ExpiredCode),
-        (403, r#"{"error":"access_denied","error_description":"User cancelled"}"#, Kind::AccessDenied),
-        (403, r#"{"error":"invalid_grant"}"#, Kind::InvalidGrant),
-        (401, r#"{"error":"invalid_client"}"#, Kind::Rejected),
-    ] {
+    let sign_in = async |code: &str, script: Vec<Step>| {
         let (grant, _) = device();
-        let issuer = with_code(CODE, [pending(), Step::status(status, body)]).await;
+        let issuer = with_code(code, script).await;
         let error = issuer.client().sign_in(&grant, &SignInRequest::new("openid")).await.unwrap_err();
-        assert_eq!((error.kind(), error.attempts()), (kind, 2));
         assert!(!format!("{error} {error:?}").contains("canary"));
-    }
-    // It runs out while nobody answers.
-    let (grant, _) = device();
+        (error.kind(), error.attempts())
+    };
+    let ends = async |status, body| sign_in(CODE, vec![pending(), Step::status(status, body)]).await;
+    // Two seconds of life and one between questions: it runs out while nobody answers.
     let short = CODE.replace("900", "2");
-    let issuer = with_code(&short, [pending(), pending(), pending(), pending()]).await;
-    let error = issuer.client().sign_in(&grant, &SignInRequest::new("openid")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::ExpiredCode);
+    let outcomes = tokio::join!(
+        ends(403, r#"{"error":"expired_token"}"#),
+        ends(403, r#"{"error":"access_denied","error_description":"User cancelled"}"#),
+        ends(403, r#"{"error":"invalid_grant"}"#),
+        ends(401, r#"{"error":"invalid_client"}"#),
+        sign_in(&short, vec![pending(), pending(), pending()]),
+    );
+    assert_eq!(outcomes.0, (Kind::ExpiredCode, 2));
+    assert_eq!(outcomes.1, (Kind::AccessDenied, 2));
+    assert_eq!(outcomes.2, (Kind::InvalidGrant, 2));
+    assert_eq!(outcomes.3, (Kind::Rejected, 2));
+    assert_eq!(outcomes.4.0, Kind::ExpiredCode);
 }
 
 #[tokio::test]

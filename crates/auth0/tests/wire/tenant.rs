@@ -184,6 +184,7 @@ async fn an_id_token_that_is_not_the_issuers_is_refused_by_the_right_check() {
         (Fault::WrongKey, IdTokenRefusal::Signature),
         (Fault::BadSignature, IdTokenRefusal::Signature),
         (Fault::Unsigned, IdTokenRefusal::Algorithm),
+        (Fault::Hs256WithPublicKey, IdTokenRefusal::Algorithm),
         (Fault::claim("iss", "https://evil.example/".into()), IdTokenRefusal::Issuer),
         (Fault::claim("aud", "another-client".into()), IdTokenRefusal::Audience),
         (Fault::claim("exp", 1.into()), IdTokenRefusal::Expired),

@@ -86,8 +86,10 @@ async fn it_revokes_rejects_and_deletes() {
     let gone =
         order(&mock, "/_mock/revoke", json!({"refresh_token": tokens.refresh_token, "kind": "token"})).await;
     assert_eq!(gone, json!({"revoked": true}));
-    assert!(!mock.is_alive(tokens.refresh_token()));
+    let alive = async |token: &str| order(&mock, "/_mock/alive", json!({"refresh_token": token})).await;
+    assert_eq!(alive(tokens.refresh_token()).await, json!({"alive": false}));
     let again = mock.seed_session().unwrap();
+    assert_eq!(alive(again.refresh_token()).await, json!({"alive": true}));
     assert_eq!(order(&mock, "/_mock/revoke", json!({"user": DEMO_USER.0})).await, json!({"revoked": 2}));
     assert!(!mock.is_alive(again.refresh_token()));
 

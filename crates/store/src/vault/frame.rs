@@ -20,7 +20,8 @@ pub(super) const MAX_BODY_LEN: u32 = 4 * 1024 * 1024;
 pub struct KeyId([u8; 16]);
 
 impl KeyId {
-    pub(super) const fn new(bytes: [u8; 16]) -> Self {
+    /// The id with these bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

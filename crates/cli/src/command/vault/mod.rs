@@ -1,0 +1,38 @@
+//! `tokenkeep vault …`: the file that keeps the sessions.
+
+mod init;
+mod passphrase;
+mod status;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+
+/// Make, show and check the vault.
+#[derive(Args, Debug)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct VaultArgs {
+    #[command(subcommand)]
+    pub(crate) command: VaultCommand,
+}
+
+/// What to do with the vault.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VaultCommand {
+    Init(init::InitArgs),
+    Status(status::StatusArgs),
+    Passphrase(passphrase::PassphraseArgs),
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs `vault …`.
+pub(crate) async fn run(context: &Context, command: VaultCommand) -> Result<Exit, CommandError> {
+    match command {
+        VaultCommand::Init(args) => init::run(context, &args).await,
+        VaultCommand::Status(_) => status::run(context).await,
+        VaultCommand::Passphrase(args) => passphrase::run(context, &args).await,
+        VaultCommand::Verify(_) => verify::run(context).await,
+    }
+}

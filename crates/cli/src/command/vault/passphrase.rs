@@ -1,0 +1,84 @@
+//! `tokenkeep vault passphrase`: another passphrase.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tokenkeep::Secret;
+
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::input;
+use crate::prompt::unreadable;
+
+/// Replace the passphrase.
+///
+/// The old one comes from the usual sources. The new one is read from a file or asked for twice. This does not shut out a
+/// passphrase that has leaked: whoever has a copy of the file opens that copy with it.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tokenkeep vault passphrase
+  tokenkeep vault passphrase --new-passphrase-file /run/secrets/vault.new")]
+pub(crate) struct PassphraseArgs {
+    /// File with the new passphrase; - is standard input
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct ReplacedFields {
+    vault: String,
+    replaced: bool,
+}
+
+/// Runs `vault passphrase`.
+pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit, CommandError> {
+    let new_from_stdin = args.new_passphrase_file.as_deref() == Some(input::STDIN.as_ref());
+    if new_from_stdin && context.passphrase_from_stdin() {
+        return Err(CommandError::usage(
+            "only one passphrase can come from standard input",
+            "tokenkeep vault passphrase --new-passphrase-file FILE",
+        ));
+    }
+    // Read before the vault is opened, which takes a while: what is wrong with it is said at once.
+    let given = args
+        .new_passphrase_file
+        .as_deref()
+        .map(|path| input::passphrase("--new-passphrase-file", path))
+        .transpose()?;
+    if given.is_none() && !context.prompt.allowed() {
+        return Err(CommandError::usage(
+            "there is nobody to ask for the new passphrase",
+            "tokenkeep vault passphrase --new-passphrase-file FILE",
+        ));
+    }
+    let vault = context.opening(context.prompt)?.open_vault().await?;
+    let new = match given {
+        Some(new) => new,
+        None => typed_twice(context)?,
+    };
+    vault.replace_passphrase(new, None).await?;
+    if context.output.json {
+        context
+            .output
+            .object(&ReplacedFields { vault: vault.path().display().to_string(), replaced: true })?;
+    } else {
+        context
+            .output
+            .note("The passphrase is replaced. Copies of the vault made before still open with the old one.");
+    }
+    Ok(Exit::Done)
+}
+
+fn typed_twice(context: &Context) -> Result<Secret, CommandError> {
+    let new = context.prompt.secret("New passphrase: ").map_err(unreadable)?;
+    if new.is_empty() {
+        return Err(CommandError::usage("the new passphrase is empty", "type at least one character"));
+    }
+    if new != context.prompt.secret("The same again: ").map_err(unreadable)? {
+        return Err(CommandError::usage("the two passphrases differ", "run the command again"));
+    }
+    Ok(new.into())
+}

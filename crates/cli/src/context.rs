@@ -1,0 +1,143 @@
+//! What a command works with: the settings of this run, and the store and session they name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenkeep::session::{Session, SessionError};
+use tokenkeep::store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
+
+use crate::args::Global;
+use crate::exit::CommandError;
+use crate::input;
+use crate::output::Output;
+use crate::prompt::Prompt;
+use crate::wait;
+use tokenkeep::config::Config;
+
+/// The settings of this run. A flag beats a variable beats `config.toml`.
+pub(crate) struct Context {
+    /// How this run prints.
+    pub(crate) output: Output,
+    /// Whether somebody can be asked.
+    pub(crate) prompt: Prompt,
+    global: Global,
+    config: Config,
+}
+
+impl Context {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// A usage error for a configuration that cannot be used.
+    pub(crate) fn new(global: Global, output: Output) -> Result<Self, CommandError> {
+        let config = Config::load()?;
+        Ok(Self { output, prompt: Prompt::new(global.no_input), global, config })
+    }
+
+    /// How long the command may take, if that is limited.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.global.timeout.or_else(|| self.config.timeout.as_ref().map(|setting| setting.value))
+    }
+
+    /// Whether the vault's passphrase is to be read from standard input.
+    pub(crate) fn passphrase_from_stdin(&self) -> bool {
+        self.global.passphrase_file.as_deref() == Some(input::STDIN.as_ref())
+    }
+
+    /// Opens the store and the session in it.
+    ///
+    /// # Errors
+    ///
+    /// What the store or the session says.
+    pub(crate) async fn session(&self) -> Result<Session, CommandError> {
+        let store = self.store().await?;
+        self.open(store).await
+    }
+
+    /// The same for a command that may renew the session: it is not left in the middle of that.
+    ///
+    /// # Errors
+    ///
+    /// What the store or the session says.
+    pub(crate) async fn renewable_session(&self) -> Result<Session, CommandError> {
+        let session = self.session().await?;
+        wait::watch(&session);
+        Ok(session)
+    }
+
+    /// Opens the store, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn SecretStore>, CommandError> {
+        Ok(self.opening(self.prompt)?.open().await?)
+    }
+
+    /// Opens the session that this run names.
+    ///
+    /// # Errors
+    ///
+    /// What the session says.
+    pub(crate) async fn open(&self, store: Arc<dyn SecretStore>) -> Result<Session, CommandError> {
+        let mut builder = Session::builder(store, &self.session_name()?);
+        if let Some(limit) = self.timeout() {
+            // The session's own limit names who was waited for, so it is to come first.
+            builder = builder.lease_wait(limit.mul_f32(0.9));
+        }
+        Ok(builder.build().await?)
+    }
+
+    /// Where the store is and what opens it. A passphrase on standard input is read now.
+    ///
+    /// # Errors
+    ///
+    /// A usage error if standard input holds no passphrase.
+    pub(crate) fn opening(&self, prompt: Prompt) -> Result<Opening, CommandError> {
+        let environment = Environment::process();
+        let mut opening = Opening::new(environment.clone()).sources(self.sources(environment, prompt)?);
+        if let Some(store) = &self.global.store {
+            opening = opening.store("--store", store);
+        }
+        if let Some(path) = &self.global.vault {
+            opening = opening.vault("--vault", path);
+        }
+        Ok(self.config.place(opening))
+    }
+
+    fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {
+        let mut sources = Sources::new(environment).keychain(Arc::new(SystemKeychain::new()));
+        if let Some(path) = &self.global.identity {
+            sources = sources.given("--identity", Source::IdentityFile(path.clone()));
+        }
+        if let Some(path) = &self.global.passphrase_file {
+            let source = if self.passphrase_from_stdin() {
+                Source::Passphrase(input::passphrase("--passphrase-file", path)?)
+            } else {
+                Source::PassphraseFile(path.clone())
+            };
+            sources = sources.given("--passphrase-file", source);
+        }
+        sources = self.config.sources(sources);
+        Ok(match prompt.refusal() {
+            None => sources.prompt(Arc::new(prompt)),
+            Some(reason) => sources.without_prompt(reason),
+        })
+    }
+
+    /// The name of the session: a flag beats a variable beats the configuration.
+    fn session_name(&self) -> Result<String, SessionError> {
+        if let Some(name) = &self.global.session {
+            return Ok(name.clone());
+        }
+        match std::env::var_os("TOKENKEEP_SESSION") {
+            Some(name) => name.into_string().map_err(|_| SessionError::InvalidName),
+            None => Ok(self
+                .config
+                .session
+                .as_ref()
+                .map_or_else(|| "default".to_owned(), |name| name.value.clone())),
+        }
+    }
+}

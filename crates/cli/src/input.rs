@@ -1,0 +1,180 @@
+//! Secrets and bodies from files and standard input. A secret is never an argument.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use tokenkeep::{Secret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::exit::{CommandError, Exit};
+
+/// The longest secret, in bytes: refresh tokens are the longest, and Auth0's encrypted ones have a few kilobytes.
+const MAX_SECRET_BYTES: usize = 64 * 1024;
+
+/// The longest passphrase, in bytes.
+const MAX_PASSPHRASE_BYTES: usize = 4 * 1024;
+
+/// What stands for standard input.
+pub(crate) const STDIN: &str = "-";
+
+/// Reads a secret text from a file, or from standard input for `-`. One newline at its end is dropped, nothing else.
+///
+/// # Errors
+///
+/// What is wrong with it, without any of it.
+pub(crate) fn secret(flag: &str, path: &Path) -> Result<SecretString, CommandError> {
+    let bytes = secret_bytes(flag, path, MAX_SECRET_BYTES)?;
+    SecretString::from_secret(&bytes).ok_or_else(|| unusable(flag, path, "is not UTF-8"))
+}
+
+/// Reads a passphrase as [`secret`] does. It may be any bytes.
+///
+/// # Errors
+///
+/// What is wrong with it, without any of it.
+pub(crate) fn passphrase(flag: &str, path: &Path) -> Result<Secret, CommandError> {
+    secret_bytes(flag, path, MAX_PASSPHRASE_BYTES)
+}
+
+fn secret_bytes(flag: &str, path: &Path, limit: usize) -> Result<Secret, CommandError> {
+    // Room for all of it at once: a buffer that grows leaves its old self behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
+    source(path)
+        .and_then(|file| file.take(limit as u64 + 2).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(flag, path, &error))?;
+    // As the sources that open the vault: `\n` or `\r\n`.
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.len() > limit {
+        return Err(unusable(flag, path, "is too long for a secret"));
+    }
+    if bytes.is_empty() {
+        return Err(unusable(flag, path, "is empty"));
+    }
+    Ok(Secret::from(bytes.as_slice()))
+}
+
+/// Reads all of a file, or of standard input for `-`.
+///
+/// # Errors
+///
+/// What the system said.
+pub(crate) fn bytes(flag: &str, path: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    source(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| unreadable(flag, path, &error))?;
+    Ok(bytes)
+}
+
+/// Splits `k=v` flags into parameters for the issuer.
+///
+/// # Errors
+///
+/// A usage error for one without `=`, and for one that would carry a secret. Values are not repeated.
+pub(crate) fn parameters(flags: &[String]) -> Result<Vec<(String, String)>, CommandError> {
+    /// Form members that carry secrets, and the flag for each.
+    const SECRETS: [(&str, &str); 5] = [
+        ("client_secret", "--client-secret-file"),
+        ("password", "--password-file"),
+        ("refresh_token", "--refresh-token-file"),
+        ("client_assertion", "--client-secret-file"),
+        ("mfa_token", "--flow device"),
+    ];
+    flags
+        .iter()
+        .map(|flag| {
+            let (key, value) = flag.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+                CommandError::usage(
+                    "--param takes a name and a value: --param K=V",
+                    "tokenkeep login --param K=V",
+                )
+            })?;
+            if let Some((_, instead)) = SECRETS.iter().find(|(name, _)| *name == key) {
+                return Err(CommandError::usage(
+                    format!("`{key}` is a secret, and every user of the machine can read arguments"),
+                    format!("use {instead} instead"),
+                ));
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn source(path: &Path) -> io::Result<Box<dyn io::Read>> {
+    if path == Path::new(STDIN) { Ok(Box::new(io::stdin().lock())) } else { Ok(Box::new(File::open(path)?)) }
+}
+
+fn shown(path: &Path) -> String {
+    if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+fn unusable(flag: &str, path: &Path, what: &str) -> CommandError {
+    CommandError::new(
+        Exit::Usage,
+        "input",
+        format!("{} {what} ({flag})", shown(path)),
+        "write the secret alone into it",
+    )
+}
+
+fn unreadable(flag: &str, path: &Path, error: &io::Error) -> CommandError {
+    CommandError::new(
+        Exit::Usage,
+        "input",
+        format!("{} cannot be read ({flag}): {error}", shown(path)),
+        format!("name a file that can be read: {flag} FILE"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret_of(bytes: &[u8]) -> Result<SecretString, CommandError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, bytes).unwrap();
+        secret("--password-file", &path)
+    }
+
+    #[test]
+    fn one_newline_is_dropped_and_nothing_else() {
+        for (bytes, expected) in
+            [(&b"pass"[..], "pass"), (b"pass\n", "pass"), (b"pass\r\n", "pass"), (b" pass \n\n", " pass \n")]
+        {
+            assert_eq!(secret_of(bytes).unwrap().expose(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused_without_being_repeated() {
+        for bytes in
+            [&b""[..], b"\n", b"canary\xff", &[b'x'; MAX_SECRET_BYTES + 1], &[b'x'; MAX_SECRET_BYTES + 9]]
+        {
+            let error = secret_of(bytes).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(!format!("{error:?}").contains("canary"));
+        }
+        let error = secret("--password-file", Path::new("/nonexistent/x")).unwrap_err();
+        assert!(error.message.contains("/nonexistent/x cannot be read (--password-file)"), "{error}");
+    }
+
+    #[test]
+    fn parameters_are_split_at_the_first_sign_and_secrets_among_them_are_refused() {
+        let flags = ["a=b".to_owned(), "url=x=y".to_owned(), "empty=".to_owned()];
+        let expected: Vec<(String, String)> =
+            [("a", "b"), ("url", "x=y"), ("empty", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        assert_eq!(parameters(&flags).unwrap(), expected);
+        for flag in ["canary", "=canary", "client_secret=canary", "password=canary", "refresh_token=canary"] {
+            let error = parameters(&[flag.to_owned()]).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The keychain of the operating system: Secret Service on Linux, the login keychain on macOS, the Credential Manager
+//! on Windows.
+//!
+//! It may be slow, locked, hung or not there at all. Each call runs on a thread of its own and is waited for at most
+//! 3 s, so that neither a caller's runtime nor the end of the process waits for a bus that never answers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use keyring_core::Entry;
+use tokenkeep_secret::SecretString;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::StoreError;
+use crate::vault::{KeyId, Keychain};
+
+/// The service under which all items are kept; the account is a vault's key id.
+const SERVICE: &str = "tokenkeep";
+
+/// How long a call is waited for.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// How many calls may hang at once before no further thread is spent on them.
+const MAX_PENDING: usize = 8;
+
+/// The OS keychain of the person or service that runs this process.
+#[derive(Clone, Debug)]
+pub struct SystemKeychain {
+    limit: Duration,
+}
+
+impl SystemKeychain {
+    /// The keychain of this session. Nothing is connected until it is used.
+    pub fn new() -> Self {
+        Self { limit: LIMIT }
+    }
+
+    /// Waits at most `limit` for each call, instead of 3 s.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Removes the key of the vault with this key id, if there is one. Without another way in, nothing opens that
+    /// vault any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Keychain`] if the keychain cannot be used.
+    pub fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
+        self.with_item(key_id, Entry::delete_credential).map(|_| ())
+    }
+
+    /// Runs `call` on the item of `key_id`, on a thread of its own. `None` if there is no such item.
+    fn with_item<T: Send + 'static>(
+        &self,
+        key_id: KeyId,
+        call: impl FnOnce(&Entry) -> keyring_core::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let pending = Pending::new()?;
+        let account = key_id.to_string();
+        let (answer, answered) = mpsc::channel();
+        thread::Builder::new()
+            .name("tokenkeep-keychain".into())
+            .spawn(move || {
+                let _pending = pending;
+                // An answer that comes too late is dropped, and wiped, here.
+                let _ = answer.send(item(&account).and_then(|item| call(&item)));
+            })
+            .map_err(|error| unusable(error.to_string()))?;
+        match answered.recv_timeout(self.limit) {
+            Ok(Ok(value)) => Ok(Some(value)),
+            Ok(Err(keyring_core::Error::NoEntry)) => Ok(None),
+            Ok(Err(error)) => Err(unusable(words(error))),
+            Err(RecvTimeoutError::Timeout) => Err(unusable(format!(
+                "it did not answer within {:?}; if it is locked, unlock it and try again",
+                self.limit
+            ))),
+            Err(RecvTimeoutError::Disconnected) => Err(unusable("its library failed")),
+        }
+    }
+}
+
+impl Default for SystemKeychain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Keychain for SystemKeychain {
+    fn load(&self, key_id: KeyId) -> Result<Option<SecretString>, StoreError> {
+        let bytes = self.with_item(key_id, |item| item.get_secret().map(Zeroizing::new))?;
+        let Some(mut bytes) = bytes else {
+            return Ok(None);
+        };
+        match String::from_utf8(std::mem::take(&mut *bytes)) {
+            Ok(text) => Ok(Some(SecretString::new(text))),
+            Err(error) => {
+                error.into_bytes().zeroize();
+                Err(unusable("what it holds for this vault is no key"))
+            }
+        }
+    }
+
+    fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError> {
+        let identity = identity.clone();
+        self.with_item(key_id, move |item| item.set_secret(identity.expose().as_bytes()))?
+            .ok_or_else(|| unusable("it lost what it was given to keep"))
+    }
+}
+
+/// One of the calls that are under way.
+struct Pending;
+
+impl Pending {
+    fn new() -> Result<Self, StoreError> {
+        if PENDING.fetch_add(1, Ordering::SeqCst) < MAX_PENDING {
+            return Ok(Self);
+        }
+        PENDING.fetch_sub(1, Ordering::SeqCst);
+        Err(unusable("earlier calls to it still hang"))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        PENDING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+static PENDING: AtomicUsize = AtomicUsize::new(0);
+
+/// The item of `account`, on a connection of its own. Never by the library's default store, which is the whole
+/// process's.
+#[cfg(target_os = "linux")]
+fn item(account: &str) -> keyring_core::Result<Entry> {
+    use keyring_core::api::CredentialStoreApi;
+
+    let label = std::collections::HashMap::from([("label", "tokenkeep: opens a vault")]);
+    zbus_secret_service_keyring_store::Store::new()?.build(SERVICE, account, Some(&label))
+}
+
+#[cfg(target_os = "macos")]
+fn item(account: &str) -> keyring_core::Result<Entry> {
+    use keyring_core::api::CredentialStoreApi;
+
+    apple_native_keyring_store::keychain::Store::new()?.build(SERVICE, account, None)
+}
+
+#[cfg(target_os = "windows")]
+fn item(account: &str) -> keyring_core::Result<Entry> {
+    use keyring_core::api::CredentialStoreApi;
+
+    windows_native_keyring_store::Store::new()?.build(SERVICE, account, None)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "windows")))]
+fn item(_account: &str) -> keyring_core::Result<Entry> {
+    Err(keyring_core::Error::NotSupportedByStore("there is none on this system".into()))
+}
+
+fn unusable(reason: impl Into<String>) -> StoreError {
+    StoreError::Keychain { reason: reason.into() }
+}
+
+/// What went wrong, without the bytes that some of the library's errors carry.
+fn words(error: keyring_core::Error) -> String {
+    use keyring_core::Error;
+
+    match error {
+        Error::PlatformFailure(error) => {
+            let text = error.to_string();
+            text.strip_prefix("zbus error: ").map(|rest| format!("session bus: {rest}")).unwrap_or(text)
+        }
+        Error::NoStorageAccess(error) => format!("it is locked or has no default collection ({error})"),
+        Error::BadEncoding(mut bytes) | Error::BadDataFormat(mut bytes, _) => {
+            bytes.zeroize();
+            "what it holds for this vault is no key".into()
+        }
+        Error::Ambiguous(items) => {
+            format!("it holds {} keys for this vault; remove all but one", items.len())
+        }
+        Error::NotSupportedByStore(reason) => reason,
+        // The others tell of attributes, and we choose those.
+        other => other.to_string(),
+    }
+}

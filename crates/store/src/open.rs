@@ -1,0 +1,369 @@
+//! Which store is used, by which rule, and opening it.
+
+mod place;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokenkeep_secret::SecretString;
+
+pub use self::place::Place;
+use self::place::Setting;
+use crate::vault::{Costs, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
+use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
+
+const STORE: &str = "TOKENKEEP_STORE";
+
+/// How a store is found and opened: builder calls, before variables, before the configuration, before defaults.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tokenkeep_store::StoreError> {
+/// use tokenkeep_store::{Environment, Opening};
+///
+/// // TOKENKEEP_VAULT or the default place, opened by the first source that is set.
+/// let store = Opening::new(Environment::process()).open().await?;
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Opening {
+    environment: Environment,
+    sources: Sources,
+    store: Setting<String>,
+    vault: Setting<PathBuf>,
+    configured_store: Setting<String>,
+    configured_vault: Setting<PathBuf>,
+    recipients: Vec<(String, String)>,
+    costs: Costs,
+    options: VaultOptions,
+}
+
+/// A store that was opened, or made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn SecretStore>,
+    /// Where it is.
+    pub place: Place,
+    /// Whether it was made just now, and by what it opens.
+    pub made: Option<String>,
+}
+
+impl Opening {
+    /// What `environment` says, with its sources of passphrases and keys, the OS keychain, and no prompt.
+    pub fn new(environment: Environment) -> Self {
+        let sources = Sources::new(environment.clone());
+        #[cfg(feature = "keychain")]
+        let sources = sources.keychain(Arc::new(crate::SystemKeychain::new()));
+        Self {
+            environment,
+            sources,
+            store: None,
+            vault: None,
+            configured_store: None,
+            configured_vault: None,
+            recipients: Vec::new(),
+            costs: Costs::default(),
+            options: VaultOptions::new(),
+        }
+    }
+
+    /// Uses these sources of passphrases and keys alone.
+    #[must_use]
+    pub fn sources(mut self, sources: Sources) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    /// Uses this store: `vault`. `from` says where it was given, such as `--store`.
+    #[must_use]
+    pub fn store(mut self, from: impl Into<String>, store: impl Into<String>) -> Self {
+        self.store = Some((from.into(), store.into()));
+        self
+    }
+
+    /// Uses the vault at `path`. `from` says where it was given, such as `--vault`.
+    #[must_use]
+    pub fn vault(mut self, from: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.vault = Some((from.into(), path.into()));
+        self
+    }
+
+    /// The store of a configuration file. `from` says where it stands.
+    #[must_use]
+    pub fn configured_store(mut self, from: impl Into<String>, store: impl Into<String>) -> Self {
+        self.configured_store = Some((from.into(), store.into()));
+        self
+    }
+
+    /// The vault of a configuration file. `from` says where it stands.
+    #[must_use]
+    pub fn configured_vault(mut self, from: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.configured_vault = Some((from.into(), path.into()));
+        self
+    }
+
+    /// Gives a new vault a way in for the private key of `recipient` (`age1…`) too, such as a recovery key.
+    #[must_use]
+    pub fn recipient(mut self, recipient: impl Into<String>, label: impl Into<String>) -> Self {
+        self.recipients.push((recipient.into(), label.into()));
+        self
+    }
+
+    /// What guessing a new vault's passphrase is to cost, instead of the default.
+    #[must_use]
+    pub fn costs(mut self, costs: Costs) -> Self {
+        self.costs = costs;
+        self
+    }
+
+    /// Opens or makes the vault with these options, instead of the default ones.
+    #[must_use]
+    pub fn options(mut self, options: VaultOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Where the vault is, or would be.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if nothing names a place, what does is empty, or another store than the vault is named.
+    pub fn place(&self) -> Result<Place, StoreError> {
+        self.check_store()?;
+        place::find(&self.vault, &self.environment, &self.configured_vault)
+    }
+
+    /// Where a passphrase or key is looked for, and which source decides; see [`Sources::report`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Opening::place`] and [`Vault::probe`], but not that there is no vault yet.
+    pub fn report(&self) -> Result<Vec<SourceReport>, StoreError> {
+        let place = self.place()?;
+        let ways = if Vault::exists(&place.path)? { Some(ways(&place.path)?) } else { None };
+        Ok(self.sources.report(ways))
+    }
+
+    /// Opens the store, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if there is none; those of [`Opening::place`], [`Sources::unlock`] and
+    /// [`VaultOptions::open`].
+    pub async fn open(&self) -> Result<Arc<dyn SecretStore>, StoreError> {
+        Ok(Arc::new(self.open_vault().await?))
+    }
+
+    /// As [`Opening::open`], for what only a vault can do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`].
+    pub async fn open_vault(&self) -> Result<Vault, StoreError> {
+        let place = self.place()?;
+        self.open_at(&place).await
+    }
+
+    /// Opens the store, or makes it if there is none. Of two who do so at once, one makes it and the other opens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`] but `Missing`, and as [`Opening::make_vault`] but `Exists`.
+    pub async fn open_or_make(&self) -> Result<Opened, StoreError> {
+        let place = self.place()?;
+        match self.open_at(&place).await {
+            Ok(vault) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
+            Err(StoreError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let (vault, made) = self.make_at(&place, true).await?;
+        Ok(Opened { store: Arc::new(vault), place, made })
+    }
+
+    /// Makes a new vault: for the first source that is set, else for a key that the OS keychain keeps, else for a
+    /// passphrase that a person types twice. With it comes the name of that source.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if there is one; [`StoreError::NoUnlockSource`] if nothing is set, the keychain cannot be
+    /// used and nobody can be asked; those of [`Opening::place`], [`Sources::unlock`] and [`VaultOptions::create`].
+    pub async fn make_vault(&self) -> Result<(Vault, String), StoreError> {
+        let place = self.place()?;
+        let (vault, made) = self.make_at(&place, false).await?;
+        Ok((vault, made.unwrap_or_default()))
+    }
+
+    async fn open_at(&self, place: &Place) -> Result<Vault, StoreError> {
+        // Before any secret is read: a descriptor is used up by it, a command runs.
+        if !Vault::exists(&place.path)? {
+            return Err(StoreError::Missing { path: place.path.clone() });
+        }
+        let unlock = self.fetch(place, |sources, path| sources.unlock(path, || ways(path))).await?;
+        self.options.open(&place.path, &unlock).await
+    }
+
+    /// Makes a vault, or opens the one that another made meanwhile if `join` says so. With it comes the name of the
+    /// source, if it was made here.
+    async fn make_at(&self, place: &Place, join: bool) -> Result<(Vault, Option<String>), StoreError> {
+        if let Some(unlock) = self.fetch(place, |sources, path| sources.set_for_new(path)).await? {
+            return self.make_by(place, unlock, join).await;
+        }
+        let mut keychain = None;
+        if let Some(unlock) = self.sources.keychain_for_new() {
+            match self.make_by(place, unlock, join).await {
+                Err(error @ StoreError::Keychain { .. }) => keychain = Some(error),
+                other => return other,
+            }
+        }
+        match self.fetch(place, |sources, path| sources.typed_for_new(path).transpose()).await? {
+            Some(unlock) => self.make_by(place, unlock, join).await,
+            None => Err(self.sources.nothing_for_new(keychain.as_ref())),
+        }
+    }
+
+    async fn make_by(
+        &self,
+        place: &Place,
+        unlock: Unlock,
+        join: bool,
+    ) -> Result<(Vault, Option<String>), StoreError> {
+        let ways = self.new_ways(&unlock)?;
+        match self.options.create(&place.path, ways).await {
+            Ok(vault) => Ok((vault, Some(unlock.source))),
+            Err(StoreError::Exists { .. }) if join => {
+                Ok((self.options.open(&place.path, &unlock).await?, None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ways into a new vault: the one that `unlock` opens, and those for the recipients.
+    fn new_ways(&self, unlock: &Unlock) -> Result<Vec<NewWayIn>, StoreError> {
+        let mut ways = match &unlock.opener {
+            Opener::Passphrase(secret) => {
+                vec![NewWayIn::Passphrase { secret: secret.clone(), costs: self.costs, label: String::new() }]
+            }
+            Opener::Identity(text) => {
+                recipients(text, &unlock.source)?.into_iter().map(NewWayIn::recipient).collect()
+            }
+            Opener::Keychain(keychain) => vec![NewWayIn::keychain(Arc::clone(keychain))],
+        };
+        ways.extend(self.recipients.iter().map(|(recipient, label)| NewWayIn::Recipient {
+            recipient: recipient.clone(),
+            label: label.clone(),
+        }));
+        Ok(ways)
+    }
+
+    /// Fetches a secret off the caller's thread: a command may run, a person may be asked.
+    async fn fetch<T: Send + 'static>(
+        &self,
+        place: &Place,
+        fetch: impl FnOnce(&Sources, &Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sources, path) = (self.sources.clone(), place.path.clone());
+        let work = move || fetch(&sources, &path);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|error| {
+                Err(StoreError::Invalid {
+                    what: format!("no passphrase or key was read: {error}; is the runtime ending?"),
+                })
+            }),
+            Err(_) => work(),
+        }
+    }
+
+    /// Refuses a store that this build cannot open. What was named is not quoted: a database's address holds its
+    /// password.
+    fn check_store(&self) -> Result<(), StoreError> {
+        let named = match (&self.store, self.environment.var(STORE), &self.configured_store) {
+            (Some((from, store)), _, _) => Some((from.as_str(), OsString::from(store))),
+            (None, Some(store), _) => Some((STORE, store)),
+            (None, None, Some((from, store))) => Some((from.as_str(), OsString::from(store))),
+            (None, None, None) => None,
+        };
+        let Some((from, store)) = named else { return Ok(()) };
+        let what = match store.to_str() {
+            Some("vault") => return Ok(()),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                format!("{from} names PostgreSQL, which is not in this build: use `vault`, or leave it unset")
+            }
+            _ => format!("{from} names no store: use `vault`, or leave it unset"),
+        };
+        Err(StoreError::Invalid { what })
+    }
+}
+
+/// What a vault's ways in look like from outside. Scans the file, so that it is asked only where it matters.
+fn ways(path: &Path) -> Result<KnownWays, StoreError> {
+    let probe = Vault::probe(path)?;
+    Ok(KnownWays {
+        key_id: probe.key_id,
+        passphrase: probe.ways.iter().any(|way| way.kind == WayKind::Passphrase),
+        public_key: probe.ways.iter().any(|way| matches!(way.kind, WayKind::X25519 | WayKind::Keychain)),
+    })
+}
+
+/// The public keys of an age identity file.
+fn recipients(text: &SecretString, source: &str) -> Result<Vec<String>, StoreError> {
+    let mut lines = Vec::new();
+    age::IdentityFile::from_buffer(text.expose().as_bytes())
+        .map_err(|error| error.to_string())
+        .and_then(|file| {
+            file.write_recipients_file(&mut lines).map_err(|_| "it holds no age identity".to_owned())
+        })
+        .map_err(|reason| StoreError::UnlockSource { name: source.to_owned(), reason })?;
+    Ok(String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_vault_is_a_store_of_this_build_and_an_address_is_not_quoted() {
+        let opening = |variable: Option<&str>| {
+            let variables =
+                variable.map(|store| (STORE, store)).into_iter().chain([("TOKENKEEP_VAULT", "/v")]);
+            Opening::new(variables.collect())
+        };
+        for vault in
+            [opening(None), opening(Some("vault")), opening(Some("nonsense")).store("--store", "vault")]
+        {
+            assert_eq!(vault.place().unwrap().path, Path::new("/v"));
+        }
+        for (refused, named) in [
+            (opening(Some("postgres://me:canary@host/db")), "TOKENKEEP_STORE names PostgreSQL"),
+            (opening(Some("postgresql://me:canary@host/db")), "TOKENKEEP_STORE names PostgreSQL"),
+            (
+                opening(None).configured_store("store in c.toml", "postgres://canary"),
+                "store in c.toml names PostgreSQL",
+            ),
+            (opening(Some("vault")).store("--store", "canary"), "--store names no store"),
+            (opening(Some("")), "TOKENKEEP_STORE names no store"),
+        ] {
+            let error = refused.place().unwrap_err().to_string();
+            assert!(error.starts_with(named) && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_identity_of_a_file_has_its_recipient() {
+        use age::secrecy::ExposeSecret;
+
+        let identities = [age::x25519::Identity::generate(), age::x25519::Identity::generate()];
+        let mut text = String::from("# two keys\n");
+        for identity in &identities {
+            text += &format!("{}\n", identity.to_string().expose_secret());
+        }
+        let expected: Vec<String> =
+            identities.iter().map(|identity| identity.to_public().to_string()).collect();
+        assert_eq!(recipients(&text.into(), "here").unwrap(), expected);
+        let error = recipients(&"canary".into(), "here").unwrap_err().to_string();
+        assert!(error.starts_with("here is set but cannot be used") && !error.contains("canary"), "{error}");
+    }
+}

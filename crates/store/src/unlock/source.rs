@@ -1,0 +1,91 @@
+//! What a source of a passphrase or key can be.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokenkeep_secret::{Secret, SecretString};
+
+use super::read::{self, Reason};
+use crate::vault::{KeyId, Keychain};
+
+/// One passphrase or key, or where it is kept.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Source {
+    /// The passphrase itself, taken as it is.
+    Passphrase(Secret),
+    /// A file that holds the passphrase.
+    PassphraseFile(PathBuf),
+    /// A command that prints the passphrase, run by `/bin/sh -c` without input.
+    PassphraseCommand(OsString),
+    /// The text of an age identity file.
+    Identity(SecretString),
+    /// An age identity file.
+    IdentityFile(PathBuf),
+    /// The OS keychain, whatever else is set.
+    Keychain(Arc<dyn Keychain>),
+}
+
+impl fmt::Debug for Source {
+    /// The kind alone: a command can hold the passphrase as well as print it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase",
+            Self::PassphraseFile(_) => "PassphraseFile",
+            Self::PassphraseCommand(_) => "PassphraseCommand",
+            Self::Identity(_) => "Identity",
+            Self::IdentityFile(_) => "IdentityFile",
+            Self::Keychain(_) => "Keychain",
+        })
+    }
+}
+
+/// Asks a person for a passphrase. This crate never touches a terminal.
+pub trait Prompt: fmt::Debug + Send + Sync {
+    /// The answer to `question`, as it was typed.
+    ///
+    /// # Errors
+    ///
+    /// What kept the person from answering.
+    fn ask(&self, question: Question<'_>) -> io::Result<Secret>;
+}
+
+/// What a person is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question<'a> {
+    /// The passphrase of the vault at this place.
+    Existing(&'a Path),
+    /// A passphrase for a new way into the vault at this place.
+    New(&'a Path),
+    /// The new passphrase once more.
+    NewAgain(&'a Path),
+}
+
+/// What can be told of a vault's ways in without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by whoever probes a vault")]
+pub struct KnownWays {
+    /// Under which the OS keychain would keep the vault's key.
+    pub key_id: KeyId,
+    /// Whether one is by passphrase.
+    pub passphrase: bool,
+    /// Whether one is by a public key: a recovery key, or the one that the OS keychain holds.
+    pub public_key: bool,
+}
+
+/// What a person types: once for a vault there is, twice for a new way in.
+pub(super) fn ask(prompt: &dyn Prompt, question: Question<'_>) -> Result<Secret, Reason> {
+    let answer = prompt.ask(question).map_err(|error| read::words(&error))?;
+    read::limits(answer.expose())?;
+    if let Question::New(vault) = question {
+        let again = prompt.ask(Question::NewAgain(vault)).map_err(|error| read::words(&error))?;
+        if again != answer {
+            return Err("the two passphrases differ; try again".into());
+        }
+    }
+    Ok(answer)
+}
