@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub flight: Option<Flight>,
     /// The token set that is in memory because the store does not take it.
     pub unsaved: Option<Arc<StoreError>>,
+    /// The highest revision seen.
+    highest: Option<Revision>,
     rejected: VecDeque<Fingerprint>,
     client: Option<(String, TokenClient)>,
 }
@@ -172,20 +174,21 @@ impl Core {
     pub(crate) fn publish(&self, known: Known) -> Arc<Known> {
         let known = Arc::new(known);
         let snapshot = match known.record.as_ref().and_then(|record| record.access_for(None, None)) {
-            Some(access) => Snapshot::of(access, &*self.clock),
-            None => Snapshot::none(),
+            Some(access) => access.snapshot(&*self.clock),
+            None => Arc::new(Snapshot::none()),
         };
         let mut shared = self.shared();
-        // A slower reader must not bring back what a faster one has replaced.
+        // A slower reader must not bring back what a faster one has replaced, or has seen removed: revisions only grow.
         if let Some(newer) =
-            shared.known.clone().filter(|newer| newer.revision > known.revision && known.revision.is_some())
+            shared.known.clone().filter(|_| known.revision.is_some() && known.revision < shared.highest)
         {
             return newer;
         }
+        shared.highest = shared.highest.max(known.revision);
         let usable = !snapshot.token.is_empty()
             && !shared.rejected.contains(&snapshot.fingerprint())
             && shared.agrees(known.record.as_ref());
-        self.snapshot.store(Arc::new(if usable { snapshot } else { Snapshot::none() }));
+        self.snapshot.store(if usable { snapshot } else { Arc::new(Snapshot::none()) });
         let before = shared.known.replace(Arc::clone(&known));
         drop(shared);
         if let Some(before) = before {
@@ -247,6 +250,7 @@ impl Core {
                 );
             }
             // The warm path reads boot time alone; a wall clock that was set forward is noticed here.
+            let _nobody_publishes = core.shared();
             if !core.snapshot.load().is_valid(&*core.clock) {
                 core.snapshot.store(Arc::new(Snapshot::none()));
             }
@@ -336,5 +340,45 @@ impl Shared {
             (Some(bound), Some(record)) => bound.agrees_with(&record.identity()),
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moment::Moment;
+    use crate::settings::StoredSettings;
+    use std::time::UNIX_EPOCH;
+    use tokenkeep_clock::ManualClock;
+    use tokenkeep_store::MemoryStore;
+
+    #[test]
+    fn a_slow_reader_brings_back_nothing_that_was_removed() {
+        let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let waits = Waits { patience: Duration::ZERO, lease: Duration::ZERO };
+        let (store, shared) = (Arc::new(MemoryStore::new()), Arc::new(clock.clone()));
+        let core = Core::new(store, "default".to_owned(), shared, waits).unwrap();
+        let settings = StoredSettings {
+            issuer: "https://issuer.example/".into(),
+            client_id: "client".into(),
+            client_auth: "none".into(),
+            client_secret: None,
+            audience: None,
+            scope: "openid".into(),
+            flow: "device".into(),
+            realm: None,
+            username: None,
+            parameters: Vec::new(),
+            ca_file: None,
+            overlap_ms: None,
+        };
+        let record = || Some(Record::new("sign-in".into(), settings.clone(), Moment::now(&clock)));
+        let revision = |number| Some(Revision::new(number));
+        core.publish(Known { record: record(), revision: revision(2) });
+        core.publish(Known { record: None, revision: None });
+        let known = core.publish(Known { record: record(), revision: revision(1) });
+        assert!(known.record.is_none(), "an older revision than one that was seen");
+        let known = core.publish(Known { record: record(), revision: revision(3) });
+        assert!(known.record.is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! The stored form of a session: MessagePack with named fields and a version.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::fingerprint::Fingerprint;
 use crate::host::Actor;
 use crate::moment::Moment;
 use crate::settings::StoredSettings;
+use crate::snapshot::Snapshot;
 
 /// The version this code writes. A newer one is refused by name, never guessed at.
 const VERSION: u16 = 1;
@@ -128,11 +130,19 @@ pub(crate) struct Access {
     /// Whether it was got because an API rejected the one before.
     #[serde(default)]
     pub after_rejection: bool,
+    /// Judged once in a process: its wall time then and its boot time, of which the stricter counts from there on.
+    #[serde(skip)]
+    pub judged: OnceLock<Arc<Snapshot>>,
 }
 
 impl Access {
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         self.lifetime_ms.map(Duration::from_millis)
+    }
+
+    /// As this process uses it.
+    pub(crate) fn snapshot(&self, clock: &dyn Clock) -> Arc<Snapshot> {
+        Arc::clone(self.judged.get_or_init(|| Arc::new(Snapshot::of(self, clock))))
     }
 
     /// How long it is alive from now on: `None` if no expiry is known, zero if it is expired or suspect.
@@ -364,6 +374,7 @@ impl Record {
         self.attempt = self.attempt.saturating_add(before);
         for access in &mut self.access {
             access.attempt = self.attempt;
+            access.judged = OnceLock::new();
         }
         self
     }

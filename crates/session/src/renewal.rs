@@ -150,7 +150,7 @@ impl Core {
         let fingerprint = Fingerprint::of(&access.token);
         let rejected =
             note.is_some_and(|note| note.rejected.contains(&fingerprint)) || self.is_rejected(&fingerprint);
-        (!rejected).then(|| Arc::new(Snapshot::of(access, &*self.clock)))
+        (!rejected).then(|| access.snapshot(&*self.clock))
     }
 
     /// One renewal: waits for the lease, looks again, asks the issuer, and stores what it answered. Runs on the renewal

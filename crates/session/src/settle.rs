@@ -1,6 +1,6 @@
 //! From an answer to a stored token set: save before judging, and never drop a token set in hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokenkeep_auth0::{
@@ -233,8 +233,14 @@ impl Core {
                             base = now;
                             continue;
                         }
-                        Standing::Overtaken => return Ok(Saved::Overtaken),
-                        Standing::SignedOut => return Ok(Saved::SignedOut),
+                        Standing::Overtaken => {
+                            self.shared().unsaved = None;
+                            return Ok(Saved::Overtaken);
+                        }
+                        Standing::SignedOut => {
+                            self.shared().unsaved = None;
+                            return Ok(Saved::SignedOut);
+                        }
                     },
                     Err(SessionError::Store(error)) => error,
                     // Another identity: whatever this brought is not its own.
@@ -394,7 +400,10 @@ async fn judge_fetching(
         verdict = judge_id_token(client, record, &pending.id_token, now);
     }
     match verdict {
-        Verdict::Unjudged if keys_are_newer(client, &pending.access) => {
+        // After a clock that was set back nothing can be shown to be newer, and waiting for it could take years.
+        Verdict::Unjudged
+            if keys_are_newer(client, &pending.access) || now < pending.access.born.wall_time() =>
+        {
             Ok(Verdict::Refused(Refusal::IdToken(IdTokenRefusal::Key)))
         }
         Verdict::Unjudged => Err(Unjudged::AskedTooOften),
@@ -464,6 +473,7 @@ pub(crate) fn access_of(base: &Record, answer: &Answer, exchange: &Exchange) -> 
         lifetime_ms: answer.expires_in.map(whole_ms),
         attempt: exchange.attempt,
         after_rejection: order.rejected.is_some(),
+        judged: OnceLock::new(),
     })
 }
 

@@ -50,11 +50,24 @@ impl Core {
         asked.audience = request.audience.clone();
         asked.parameters = request.parameters.clone();
         let answer = client.sign_in(grant_of, &asked).await.map_err(failed)?;
-        let mut record = self.new_record(client, request, grant_of.flow())?;
+        // A caller that gives up from here on must not lose what the person has just signed in for.
+        let (core, client, request) = (Arc::clone(self), client.clone(), request.clone());
+        let flow = grant_of.flow();
+        thread::run(async move { core.keep_sign_in(&client, &request, flow, &answer).await }).await?
+    }
+
+    async fn keep_sign_in(
+        self: &Arc<Self>,
+        client: &TokenClient,
+        request: &SignIn,
+        flow: Flow,
+        answer: &Answer,
+    ) -> Result<SignedIn, SessionError> {
+        let mut record = self.new_record(client, request, flow)?;
         let exchange = Exchange { attempt: 1, sent: None, cut_off: false, order: Order::default() };
         record.attempt = 1;
         record.refresh_token = answer.refresh_token.clone();
-        self.judge_first(client, &mut record, &answer, &exchange).await?;
+        self.judge_first(client, &mut record, answer, &exchange).await?;
         record.issuer = Some(client.cached());
         self.replace(record).await
     }

@@ -53,17 +53,19 @@ impl Core {
                 return Ok(SignedOut { was_signed_in: false, revocation: Revocation::NotNeeded });
             };
             self.bind(record)?;
-            if record.state == State::Ended && (how == SignOut::LocalOnly || record.to_revoke.is_empty()) {
+            // A session that ended by itself is signed out too, so that no late answer brings it back.
+            let signed_out = record.end().is_some_and(|end| end.reason == EndReason::SignedOut);
+            if signed_out && (how == SignOut::LocalOnly || record.to_revoke.is_empty()) {
                 return Ok(SignedOut { was_signed_in: false, revocation: Revocation::NotNeeded });
             }
-            if record.state == State::Ended {
+            if signed_out {
                 break (record.clone(), false);
             }
             let tombstone = self.tombstone(record, how);
             match self.store.put(&self.key, &tombstone.encode()?, Expected::At(revision)).await {
                 Ok(revision) => {
                     self.publish(Known { record: Some(tombstone.clone()), revision: Some(revision) });
-                    break (tombstone, true);
+                    break (tombstone, record.state == State::Active);
                 }
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -120,3 +120,63 @@ async fn a_scope_among_the_parameters_does_not_become_the_sign_ins_own() {
     let again = fixture.session.token(TokenRequest::new().scope("openid profile")).await.unwrap();
     assert_eq!(again.expose(), token);
 }
+
+// The store fails, and while the token set waits somebody signs out: then nothing is unsaved any more.
+#[tokio::test]
+async fn a_sign_out_ends_the_saving_of_a_token_set() {
+    let fixture = Fixture::new().await;
+    fixture.expire();
+    let (store, other) = (std::sync::Arc::clone(&fixture.store), fixture.other().await);
+    fixture.store.fail_puts([StoreError::Full { path: None }]);
+    fixture.store.before_put(move || async move {
+        // Not before this put, which fails, but before the one after it.
+        store.before_put(move || async move {
+            other.sign_out(tokenkeep_session::SignOut::Revoke).await.unwrap();
+        });
+    });
+    let error = fixture.session.access_token().await.unwrap_err();
+    assert!(matches!(error, SessionError::NotSaved { .. }), "{error}");
+    fixture.session.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(fixture.store.failed_puts(), 1);
+    assert!(fixture.session.access_token().await.unwrap_err().login_required().is_some());
+}
+
+// By a clock that was set back no key set is newer than the answer; that must not keep the session from renewing.
+#[tokio::test]
+async fn a_clock_that_was_set_back_leaves_no_answer_unjudged_for_ever() {
+    let fixture = Fixture::new().await;
+    let away = fixture.mock.add_fault(
+        FaultRule::new(Fault::instead(BadAnswer::Status { status: 503, body: BadBody::Empty }))
+            .at(Endpoint::Jwks)
+            .always(),
+    );
+    // So long that the keys in memory are older than the answer, and may be asked for again.
+    fixture.pass(Duration::from_secs(120));
+    fixture.mock.next_refresh(Fault::UnknownKid);
+    fixture.session.renew(&[]).await.unwrap_err();
+    fixture.pass(Duration::from_secs(301));
+    fixture.mock.clear_fault(away);
+    let behind = tokenkeep_clock::Clock::wall(&fixture.clock) - Duration::from_secs(3600);
+    fixture.clock.set_wall(behind);
+    let error = fixture.session.renew(&[]).await.unwrap_err();
+    let SessionError::RenewalFailed(failure) = error else { panic!("{error}") };
+    assert_eq!(failure.kind, tokenkeep_auth0::TokenErrorKind::Protocol, "judged, and refused: {failure}");
+    fixture.pass(Duration::from_secs(301));
+    fixture.session.renew(&[]).await.unwrap();
+    assert!(fixture.alive().await);
+}
+
+// Boot time stands still while a virtual machine is paused; wall time, once it is set right, tells.
+#[tokio::test]
+async fn within_a_process_the_stricter_of_the_two_clocks_counts() {
+    let fixture = Fixture::new().await;
+    let old = fixture.session.access_token().await.unwrap().expose().to_owned();
+    let lifetime = Duration::from_secs(fixture.mock.settings().access_token_secs);
+    let later = tokenkeep_clock::Clock::wall(&fixture.clock) + lifetime + Duration::from_secs(60);
+    fixture.clock.set_wall(later);
+    fixture.mock.advance(lifetime + Duration::from_secs(60));
+    let new = fixture.session.token(TokenRequest::new()).await.unwrap().expose().to_owned();
+    assert_ne!(new, old);
+    assert_eq!(fixture.session.access_token().await.unwrap().expose(), new);
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
+}

@@ -150,3 +150,39 @@ async fn a_replaced_handle_gives_no_token_and_signs_nobody_out() {
     assert_eq!(fixture.session.status().await.unwrap().state, SessionState::Active);
     assert!(fixture.alive().await);
 }
+
+// A session that has ended by itself is signed out by a sign-out, for good.
+#[tokio::test]
+async fn signing_out_of_an_ended_session_is_a_sign_out() {
+    let fixture = Fixture::new().await;
+    let refresh = fixture.stored_refresh_token().await.unwrap();
+    fixture.mock.revoke(&refresh, None);
+    fixture.session.renew(&[]).await.unwrap_err();
+    let out = fixture.session.sign_out(SignOut::Revoke).await.unwrap();
+    assert!(!out.was_signed_in);
+    let ended = fixture.session.status().await.unwrap().ended.unwrap();
+    assert_eq!(ended.reason, tokenkeep_session::EndReason::SignedOut);
+    assert!(!fixture.session.sign_out(SignOut::Revoke).await.unwrap().was_signed_in);
+}
+
+// The person has signed in; a caller that gives up while the answer is being checked does not undo that.
+#[tokio::test]
+async fn a_sign_in_outlives_a_caller_that_gives_up_after_the_answer() {
+    let fixture = Fixture::empty().await;
+    fixture.mock.add_fault(FaultRule::new(Fault::Hold).at(Endpoint::Jwks));
+    let (session, client) = (fixture.session.clone(), fixture.client());
+    let ada = password(mock_auth0::DEMO_USER);
+    let caller =
+        tokio::spawn(async move { session.sign_in(&client, SignIn::new(SCOPE), ada).await.map(drop) });
+    until("the keys to be asked for", || fixture.mock.held() == 1).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    fixture.mock.release();
+    let store: std::sync::Arc<dyn SecretStore> = std::sync::Arc::clone(&fixture.store) as _;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while tokenkeep_session::Session::list(&store).await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the sign-in is gone");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(fixture.alive().await);
+}
