@@ -149,7 +149,13 @@ impl Core {
             let known = self.reload().await?;
             let note = self.note().await?;
             // What has just come is the issuer's newest word: asking again would bring no longer life, only a rotation.
-            let newest = known.record.as_ref().and_then(|record| self.usable(&sent, record, note.as_ref()));
+            let newest = match &known.record {
+                Some(record) => {
+                    self.bind(record)?;
+                    self.usable(&sent, record, note.as_ref())
+                }
+                None => None,
+            };
             if let Some(newest) =
                 newest.filter(|newest| answered && before.is_some_and(|before| newest.attempt > before))
             {

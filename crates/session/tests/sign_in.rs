@@ -186,3 +186,20 @@ async fn a_sign_in_outlives_a_caller_that_gives_up_after_the_answer() {
     }
     assert!(fixture.alive().await);
 }
+
+// Somebody else signs in while a renewal is under way: whoever waits for it is told, and gets nobody else's token.
+#[tokio::test]
+async fn another_persons_sign_in_during_a_renewal_is_no_answer_to_who_waits() {
+    let fixture = Fixture::at(with_grace().await).await;
+    fixture.expire();
+    fixture.mock.next_refresh(Fault::HoldAfter);
+    let ada = fixture.other().await;
+    let waiting =
+        tokio::spawn(async move { ada.access_token().await.map(|token| token.expose().to_owned()) });
+    until("the request to be held", || fixture.mock.held() == 1).await;
+    fixture.session.sign_in(&fixture.client(), SignIn::new(SCOPE), password(GRACE)).await.unwrap();
+    fixture.mock.release();
+    let outcome = waiting.await.unwrap();
+    assert!(matches!(outcome, Err(SessionError::Replaced)), "{}", outcome.is_ok());
+    assert!(fixture.alive().await);
+}
