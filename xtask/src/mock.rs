@@ -61,14 +61,12 @@ fn announce(told: &Value, tokenkeep: &str) {
     ));
     steps::say(&format!("admin     {}_mock/counters", with_slash(&issuer)));
     steps::say("sign in at it, in another terminal:");
-    steps::say("");
-    steps::say("  export TOKENKEEP_VAULT=$(mktemp -d)/sessions.vault TOKENKEEP_PASSPHRASE=demo");
-    steps::say(&format!(
-        "  {tokenkeep} login --issuer {issuer} --client-id {} --audience {}{ca}",
+    steps::copyable("export TOKENKEEP_VAULT=$(mktemp -d)/sessions.vault TOKENKEEP_PASSPHRASE=demo");
+    steps::copyable(&format!(
+        "{tokenkeep} login --issuer {issuer} --client-id {} --audience {}{ca}",
         text(&told["client_id"]),
         text(&told["audience"])
     ));
-    steps::say("");
     steps::say("then confirm the code at the page that it names. Ctrl-C stops the tenant.");
 }
 

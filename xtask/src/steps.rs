@@ -80,6 +80,11 @@ pub(crate) fn say(text: &str) {
     eprintln!("{} {text}", painted("36", "xtask:"));
 }
 
+/// A line to be copied: nothing before it.
+pub(crate) fn copyable(text: &str) {
+    eprintln!("    {text}");
+}
+
 /// The line that ends a task that failed.
 pub(crate) fn failed(text: &str) {
     eprintln!("\n{} {text}", painted("1;31", "xtask failed:"));

@@ -58,12 +58,7 @@ pub(crate) fn tests(
     let every: Vec<_> = packages.iter().flat_map(|package| &package.tests).map(String::as_str).collect();
     // A suite that is left out knows by itself that it cannot run.
     steps.run("what the suites need", || needs::provide(sh, &every.into_iter().collect()).map(drop))?;
-    let mut built = None;
-    steps.run("build", || {
-        built = Some(Binaries::whole_workspace(sh)?);
-        Ok(())
-    })?;
-    let binaries = built.ok_or_else(|| anyhow::anyhow!("the build left nothing"))?;
+    let binaries = built(sh, steps)?;
     steps.run("test", || cargo_test(sh, &binaries, &["--bins", "--lib", "--tests"], arguments))?;
     Ok(binaries)
 }
@@ -84,13 +79,11 @@ fn chosen(sh: &Shell, steps: &mut Steps, packages: &[Package], task: &Test) -> a
         left_out = needs::provide(sh, &wanted)?;
         Ok(())
     })?;
-    let mut built = None;
-    steps.run("build", || {
-        built = Some(Binaries::whole_workspace(sh)?);
-        Ok(())
-    })?;
-    let binaries = built.ok_or_else(|| anyhow::anyhow!("the build left nothing"))?;
     let tests: Vec<_> = selection.tests.iter().filter(|test| !left_out.contains(test.as_str())).collect();
+    if tests.is_empty() && selection.packages.is_empty() && !selection.doc {
+        return Ok(());
+    }
+    let binaries = built(sh, steps)?;
     if !tests.is_empty() {
         let chosen: Vec<_> = tests.iter().flat_map(|test| ["--test", test.as_str()]).collect();
         steps.run("test", || cargo_test(sh, &binaries, &chosen, &task.arguments))?;
@@ -106,6 +99,15 @@ fn chosen(sh: &Shell, steps: &mut Steps, packages: &[Package], task: &Test) -> a
         doc_tests(sh, steps)?;
     }
     Ok(())
+}
+
+fn built(sh: &Shell, steps: &mut Steps) -> anyhow::Result<Binaries> {
+    let mut built = None;
+    steps.run("build", || {
+        built = Some(Binaries::whole_workspace(sh)?);
+        Ok(())
+    })?;
+    built.ok_or_else(|| anyhow::anyhow!("the build left nothing"))
 }
 
 fn cargo_test(sh: &Shell, binaries: &Binaries, chosen: &[&str], arguments: &[String]) -> anyhow::Result<()> {

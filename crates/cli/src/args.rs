@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use tokenkeep::config::parse_duration;
 
 use crate::command;
-use crate::moment::parse_duration;
 
 /// The heading under which help lists what every command takes.
 const EVERYWHERE: &str = "For every command";

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep_session::{Session, SessionError};
-use tokenkeep_store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
+use tokenkeep::config::Config;
+use tokenkeep::session::{Session, SessionError};
+use tokenkeep::store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
 
 use crate::args::Global;
-use crate::config::Config;
 use crate::exit::CommandError;
 use crate::input;
 use crate::output::Output;
@@ -103,13 +103,7 @@ impl Context {
         if let Some(path) = &self.global.vault {
             opening = opening.vault("--vault", path);
         }
-        if let Some(store) = &self.config.store {
-            opening = opening.configured_store(&store.origin, &store.value);
-        }
-        if let Some(path) = &self.config.vault {
-            opening = opening.configured_vault(&path.origin, &path.value);
-        }
-        Ok(opening)
+        Ok(self.config.place(opening))
     }
 
     fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {
@@ -125,16 +119,7 @@ impl Context {
             };
             sources = sources.given("--passphrase-file", source);
         }
-        if let Some(identity) = &self.config.identity {
-            sources = sources.config(&identity.origin, Source::IdentityFile(identity.value.clone()));
-        }
-        if let Some(path) = &self.config.passphrase_file {
-            sources = sources.config(&path.origin, Source::PassphraseFile(path.value.clone()));
-        }
-        if let Some(command) = &self.config.passphrase_command {
-            sources =
-                sources.config(&command.origin, Source::PassphraseCommand(command.value.clone().into()));
-        }
+        sources = self.config.sources(sources);
         Ok(match prompt.refusal() {
             None => sources.prompt(Arc::new(prompt)),
             Some(reason) => sources.without_prompt(reason),

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use tokenkeep_auth0::{TokenError, TokenErrorKind};
-use tokenkeep_session::{Failure, Holder, LoginReason, SessionError};
-use tokenkeep_store::StoreError;
+use tokenkeep::auth0::{TokenError, TokenErrorKind};
+use tokenkeep::config::ConfigError;
+use tokenkeep::session::{Failure, Holder, LoginReason, SessionError};
+use tokenkeep::store::StoreError;
 
 use crate::moment::rfc3339;
 
@@ -54,6 +55,12 @@ pub(crate) struct CommandError {
     pub(crate) message: String,
     /// The command that mends it.
     pub(crate) help: String,
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Usage, "config", error.message, error.help)
+    }
 }
 
 impl CommandError {
@@ -275,8 +282,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokenkeep_auth0::TokenClient;
-    use tokenkeep_session::Refusal;
+    use tokenkeep::auth0::TokenClient;
+    use tokenkeep::session::Refusal;
 
     use super::*;
 

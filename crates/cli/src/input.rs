@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use tokenkeep_secret::{Secret, SecretString};
+use tokenkeep::{Secret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::exit::{CommandError, Exit};

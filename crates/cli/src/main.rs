@@ -4,7 +4,6 @@
 
 mod args;
 mod command;
-mod config;
 mod context;
 mod exit;
 mod hardening;

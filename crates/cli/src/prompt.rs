@@ -6,8 +6,8 @@
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokenkeep_secret::{Secret, SecretString};
-use tokenkeep_store::Question;
+use tokenkeep::store::Question;
+use tokenkeep::{Secret, SecretString};
 
 use crate::exit::{CommandError, Exit};
 
@@ -81,7 +81,7 @@ impl Prompt {
 }
 
 /// Asks for passphrases of the vault.
-impl tokenkeep_store::Prompt for Prompt {
+impl tokenkeep::store::Prompt for Prompt {
     fn ask(&self, question: Question<'_>) -> io::Result<Secret> {
         if self.silent {
             return Err(io::Error::other("this command asks nobody"));

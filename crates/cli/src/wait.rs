@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
-use tokenkeep_session::{Session, SessionError};
+use tokenkeep::session::{Session, SessionError};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit, busy};

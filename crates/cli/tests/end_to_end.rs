@@ -73,12 +73,36 @@ fn a_session_from_sign_in_to_sign_out() {
     this.run(&["logout"]).ends(0);
 
     // The settings stay: a new sign-in needs nothing but who it is.
-    let again = ["login", "--username", DEMO_USER.0, "--password-file", "password", "--json"];
+    let again = ["login", "--password-file", "password", "--json"];
     let again = this.run(&again).ends(0).json();
     assert_eq!((&again["client_id"], &again["replaced"]), (&DEMO_CLIENT.into(), &false.into()));
     assert_eq!(again.get("vault_created"), None);
     this.run(&["logout", "--forget"]).ends(0);
     assert_eq!(this.run(&["status", "--json"]).ends(3).json()["state"], "absent");
+}
+
+#[test]
+fn a_sign_in_by_password_is_repeated_with_the_password_alone() {
+    const REALM_GRANT: &str = "http://auth0.com/oauth/grant-type/password-realm";
+    let this = Signed::out(MockAuth0::builder());
+    let used =
+        || (this.mock.counters().took_effect("password"), this.mock.counters().took_effect(REALM_GRANT));
+    let again = |more: &[&str]| this.run(&[&["login", "--password-file", "password"], more].concat());
+
+    this.login(&["--realm", "Username-Password-Authentication"]).ends(0);
+    this.run(&["logout"]).ends(0);
+    again(&[]).ends(0);
+    again(&["--username", DEMO_USER.0]).ends(0);
+    assert_eq!(used(), (0, 3), "the realm is kept, also for the same user named again");
+
+    // Somebody else is asked for without the realm, and the sign-in that failed changes nothing.
+    again(&["--username", "nobody@example.com"]).ends(1);
+    assert_eq!(this.mock.counters().grant("password"), 1);
+    again(&[]).ends(0);
+    assert_eq!(used(), (0, 4));
+
+    let (_, message, help) = this.run(&["login", "--json", "--no-input"]).ends(2).error();
+    assert!(message.contains("--password-file") && help.contains("--password-file"), "{message}: {help}");
 }
 
 #[test]

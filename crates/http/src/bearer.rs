@@ -55,11 +55,7 @@ impl TokenSource for SessionTokens {
     }
 
     async fn rejected(&self, token: &AccessToken) -> Result<Option<AccessToken>, SessionError> {
-        let other = self.session.rejected(token).await?;
-        let (Some(_), Some(request)) = (&other, &self.request) else { return Ok(other) };
-        // The session answers with its usual token, which is meant for other APIs than the one that was asked for.
-        let other = self.session.token(request.clone()).await?;
-        Ok(Some(other).filter(|other| other.expose() != token.expose()))
+        self.session.rejected(token).await
     }
 }
 

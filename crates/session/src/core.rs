@@ -17,7 +17,7 @@ use crate::events::Event;
 use crate::fingerprint::Fingerprint;
 use crate::moment::whole_ms;
 use crate::note::RenewalNote;
-use crate::record::{EndReason, Identity, Record, same_scope};
+use crate::record::{EndReason, Identity, Record};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::thread;
@@ -131,6 +131,15 @@ impl Core {
         Ok(self.publish(known))
     }
 
+    /// The same, and `Replaced` if it is another identity's by now.
+    pub(crate) async fn reload_own(&self) -> Result<Arc<Known>, SessionError> {
+        let known = self.reload().await?;
+        if let Some(record) = &known.record {
+            self.bind(record)?;
+        }
+        Ok(known)
+    }
+
     /// The same for who is about to replace it: what is damaged counts as not there, since signing in again is how one mends
     /// it.
     pub(crate) async fn reload_to_replace(&self) -> Result<Arc<Known>, SessionError> {
@@ -153,8 +162,8 @@ impl Core {
     pub(crate) async fn heed_note(&self, known: &Known) -> Result<Option<RenewalNote>, SessionError> {
         let note = self.note().await?;
         let about = note.as_ref().zip(known.record.as_ref()).filter(|(note, record)| note.is_about(record));
-        if let Some(rejected) = about.and_then(|(note, _)| note.rejected.clone()) {
-            self.reject(rejected);
+        for rejected in about.iter().flat_map(|(note, _)| &note.rejected) {
+            self.reject(rejected.clone());
         }
         Ok(note)
     }
@@ -200,10 +209,12 @@ impl Core {
                 }
             }
             (Some(old), Some(new)) if old.sign_in == new.sign_in => {
-                (new.attempt > old.attempt && new.pending.is_none()).then(|| Event::Renewed {
-                    attempt: new.attempt,
-                    expires_at: new.access_for(None, None).and_then(|access| access.expires_at()),
-                })
+                // Not by the attempt alone: one that was refused, or cannot be judged yet, brings nothing to use.
+                let newest = |record: &'_ Record| record.access.iter().map(|access| access.attempt).max();
+                let access = new.access.iter().max_by_key(|access| access.attempt);
+                access
+                    .filter(|access| newest(old) < Some(access.attempt))
+                    .map(|access| Event::Renewed { attempt: access.attempt, expires_at: access.expires_at() })
             }
             (_, Some(_)) => Some(Event::SignedIn {}),
             (Some(_), None) => Some(Event::SignedOut {}),
@@ -257,6 +268,23 @@ impl Core {
         }
     }
 
+    /// The issuer has given `token` once more, so that an API's rejection of it is that API's last word.
+    pub(crate) fn accept(&self, token: &Fingerprint) {
+        self.shared().rejected.retain(|rejected| rejected != token);
+    }
+
+    /// Whether `token` is stored and was itself got, less than `young` ago, because of a rejection.
+    pub(crate) fn is_fresh_after_rejection(&self, token: &Fingerprint, young: Duration) -> bool {
+        let known = self.shared().known.clone();
+        known.as_ref().and_then(|known| known.record.as_ref()).is_some_and(|record| {
+            record.access.iter().any(|access| {
+                access.after_rejection
+                    && access.born.elapsed(&*self.clock).is_some_and(|age| age < young)
+                    && Fingerprint::of(&access.token) == *token
+            })
+        })
+    }
+
     pub(crate) fn is_rejected(&self, token: &Fingerprint) -> bool {
         self.shared().rejected.contains(token)
     }
@@ -276,19 +304,6 @@ impl Core {
         Ok(client)
     }
 
-    /// The audience and scope to ask for to replace `snapshot`: none of them for the sign-in's own token.
-    pub(crate) async fn wish_behind(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<(Option<String>, Option<String>), SessionError> {
-        let known = self.reload().await?;
-        let own = known.record.as_ref().is_none_or(|record| {
-            record.settings.audience == snapshot.audience
-                && same_scope(&record.settings.scope, &snapshot.scope)
-        });
-        Ok(if own { (None, None) } else { (snapshot.audience.clone(), Some(snapshot.scope.clone())) })
-    }
-
     /// Binds the handle to the identity of `record` if it is not bound yet.
     pub(crate) fn bind(&self, record: &Record) -> Result<(), SessionError> {
         let mut shared = self.shared();
@@ -300,6 +315,13 @@ impl Core {
             shared.identity = Some(identity);
         }
         Ok(())
+    }
+
+    /// Audience and scope of the sign-in itself, as they were read last.
+    pub(crate) fn own_wishes(&self) -> Option<(Option<String>, String)> {
+        let known = self.shared().known.clone()?;
+        let settings = &known.record.as_ref()?.settings;
+        Some((settings.audience.clone(), settings.scope.clone()))
     }
 
     /// The settings of the last sign-in.

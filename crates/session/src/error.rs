@@ -270,6 +270,12 @@ pub enum Refusal {
         /// Its name.
         member: &'static str,
     },
+    /// Its access token has expired already.
+    #[error("the answer's access token is expired at birth")]
+    Expired,
+    /// It is longer than what can be stored.
+    #[error("the answer is too long to be stored")]
+    TooLong,
     /// It is for somebody else.
     #[error("the answer is for another subject than the one that signed in")]
     AnotherSubject,

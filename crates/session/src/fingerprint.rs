@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenkeep_secret::SecretString;
 
-/// The first 16 bytes of a token's SHA-256, in hex. Tokens have far too much entropy for it to be guessed back.
+/// The first 12 bytes of a token's SHA-256, in hex: a note has little room. Tokens have far too much entropy for
+/// it to be guessed back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Fingerprint(String);
@@ -12,6 +13,6 @@ pub(crate) struct Fingerprint(String);
 impl Fingerprint {
     pub(crate) fn of(token: &SecretString) -> Self {
         let digest = Sha256::digest(token.expose().as_bytes());
-        Self(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(digest[..12].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

@@ -14,12 +14,16 @@ use crate::fingerprint::Fingerprint;
 use crate::host::Actor;
 use crate::moment::{Moment, whole_ms};
 use crate::record::Record;
+use crate::renewal::Order;
 
 const VERSION: u8 = 1;
 
 /// Longest `error` and longest description in a note, in bytes; the whole note has 512.
 const ERROR_BYTES: usize = 40;
-const TEXT_BYTES: usize = 80;
+const TEXT_BYTES: usize = 68;
+
+/// Rejected tokens in a note.
+const REJECTED: usize = 2;
 
 /// The first wait after a failure; each further one doubles it, with full jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -48,11 +52,14 @@ pub(crate) struct RenewalNote {
     pub phase: Phase,
     pub by: Actor,
     pub at: Moment,
-    /// The access token an API has rejected, which no process may serve again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<Fingerprint>,
+    /// The stored access tokens that an API has rejected, the latest last, which no process may serve again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Fingerprint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<NotedFailure>,
+    /// What the attempt wished for beyond a plain renewal, if it did: see [`Order::wish`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wish: Option<String>,
     /// Attempts in a row whose outcome the issuer alone knows, or that failed.
     #[serde(default)]
     pub failures: u32,
@@ -81,13 +88,19 @@ impl RenewalNote {
     pub(crate) fn sent(
         attempt: u64,
         failures: u32,
-        rejected: Option<Fingerprint>,
+        rejected: Vec<Fingerprint>,
         record: &Record,
         clock: &dyn Clock,
     ) -> Self {
         let sign_in = sign_in_mark(record);
         let (by, at) = (Actor::this(), Moment::now(clock));
-        Self { v: VERSION, sign_in, attempt, phase: Phase::Sent, by, at, rejected, failure: None, failures }
+        let (phase, wish, failure) = (Phase::Sent, None, None);
+        Self { v: VERSION, sign_in, attempt, phase, by, at, rejected, failure, wish, failures }
+    }
+
+    /// The same attempt, made for `order`.
+    pub(crate) fn of(self, order: &Order) -> Self {
+        Self { wish: order.wish(), ..self }
     }
 
     /// Whether this note is about the sign-in that `record` is of.
@@ -107,9 +120,30 @@ impl RenewalNote {
         Self { phase: Phase::Saving, ..self }
     }
 
-    pub(crate) fn done(self, clock: &dyn Clock) -> Self {
+    /// The attempt is over, and `record` is what is stored now.
+    pub(crate) fn done(mut self, record: Option<&Record>, clock: &dyn Clock) -> Self {
         let at = Moment::now(clock);
-        Self { phase: Phase::Done, at, rejected: None, failure: None, failures: 0, ..self }
+        let attempt = self.attempt;
+        self.rejected.retain(|token| record.is_some_and(|record| holds(record, token, attempt)));
+        Self { phase: Phase::Done, at, failure: None, wish: None, failures: 0, ..self }
+    }
+
+    /// The same note with these rejected tokens.
+    pub(crate) fn rejecting(self, rejected: Vec<Fingerprint>) -> Self {
+        Self { rejected, ..self }
+    }
+
+    /// What is known of rejected tokens, with one more: no process may serve it as long as `record` holds it.
+    pub(crate) fn rejections(
+        note: Option<&Self>,
+        token: Option<&Fingerprint>,
+        record: &Record,
+    ) -> Vec<Fingerprint> {
+        let mut all = note.map_or_else(Vec::new, |note| note.rejected.clone());
+        all.retain(|known| Some(known) != token);
+        all.extend(token.cloned());
+        all.retain(|token| holds(record, token, u64::MAX));
+        all.split_off(all.len().saturating_sub(REJECTED))
     }
 
     /// The attempt failed: the next may start after a wait that doubles with each failure (full jitter by `random`, from
@@ -133,7 +167,9 @@ impl RenewalNote {
             unknown: failure.outcome_unknown,
         };
         let failures = self.failures.saturating_add(1);
-        Self { phase: Phase::Failed, at: Moment::now(clock), failure: Some(noted), failures, ..self }
+        // That the issuer cannot be used now is true for everyone; that it refuses a wish, for that wish alone.
+        let wish = self.wish.filter(|_| !failure.is_transient());
+        Self { phase: Phase::Failed, at: Moment::now(clock), failure: Some(noted), wish, failures, ..self }
     }
 
     /// The failure, if this note is about one.
@@ -151,10 +187,15 @@ impl RenewalNote {
     }
 
     /// The failure, if the next attempt is not due yet. An explicit renewal waits only as long as the issuer asked.
-    pub(crate) fn not_due(&self, explicit: bool, clock: &dyn Clock) -> Option<Failure> {
-        let noted = self.failure.as_ref().filter(|_| self.phase == Phase::Failed)?;
-        let wait = Duration::from_millis(if explicit { noted.asked_ms } else { noted.wait_ms });
+    pub(crate) fn not_due(&self, order: &Order, clock: &dyn Clock) -> Option<Failure> {
+        let noted = self.failure.as_ref().filter(|_| self.phase == Phase::Failed && self.concerns(order))?;
+        let wait = Duration::from_millis(if order.explicit { noted.asked_ms } else { noted.wait_ms });
         if self.at.is_past(wait, clock) { None } else { self.failure() }
+    }
+
+    /// Whether a failure that this note is about is one for `order` too.
+    pub(crate) fn concerns(&self, order: &Order) -> bool {
+        self.wish.is_none() || self.wish == order.wish()
     }
 
     /// Whether the attempt's outcome is known to nobody here: its process is gone, or its answer never came.
@@ -182,13 +223,22 @@ impl RenewalNote {
     }
 }
 
+/// Whether `record` has this access token from before `attempt`.
+fn holds(record: &Record, token: &Fingerprint, attempt: u64) -> bool {
+    record.access.iter().any(|access| access.attempt < attempt && Fingerprint::of(&access.token) == *token)
+}
+
 fn sign_in_mark(record: &Record) -> String {
     record.sign_in.chars().take(8).collect()
 }
 
 fn bounded(mut text: String, limit: usize) -> String {
-    while text.len() > limit {
-        text.pop();
+    const CUT: &str = "…";
+    if text.len() > limit {
+        while text.len() + CUT.len() > limit {
+            text.pop();
+        }
+        text.push_str(CUT);
     }
     text
 }
@@ -233,8 +283,14 @@ mod tests {
             parameters: Vec::new(),
             ca_file: None,
             overlap_ms: None,
+            username: None,
+            realm: None,
         };
         Record::new("0123456789abcdef".into(), settings, Moment::now(clock))
+    }
+
+    fn explicit() -> Order {
+        Order { explicit: true, ..Order::default() }
     }
 
     fn failure() -> Failure {
@@ -255,10 +311,11 @@ mod tests {
         let mut note = RenewalNote::sent(
             u64::MAX,
             u32::MAX,
-            Some(Fingerprint::of(&"t".into())),
+            vec![Fingerprint::of(&"t".into()); REJECTED],
             &record(&clock),
             &clock,
         );
+        note.wish = Order { scope: Some("x".into()), ..Order::default() }.wish();
         note.by = Actor::this();
         note.by.host = "h".repeat(64);
         note.by.user = Some("u".repeat(32));
@@ -275,32 +332,36 @@ mod tests {
     fn waits_double_to_five_minutes_and_honour_what_the_issuer_asked() {
         let clock = clock();
         let mut waits = Vec::new();
-        let mut note = RenewalNote::sent(1, 0, None, &record(&clock), &clock);
+        let mut note = RenewalNote::sent(1, 0, Vec::new(), &record(&clock), &clock);
         for _ in 0..12 {
             note = note.failed(&failure(), None, 1.0, &clock);
             waits.push(note.failure.as_ref().unwrap().wait_ms / 1000);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        let asked = RenewalNote::sent(1, 0, None, &record(&clock), &clock).failed(
+        let asked = RenewalNote::sent(1, 0, Vec::new(), &record(&clock), &clock).failed(
             &failure(),
             Some(Duration::from_secs(9)),
             0.0,
             &clock,
         );
         assert!(
-            asked.not_due(true, &clock).is_some(),
+            asked.not_due(&explicit(), &clock).is_some(),
             "an explicit renewal waits as long as the issuer asked"
         );
         clock.advance(Duration::from_secs(9));
-        assert!(asked.not_due(false, &clock).is_none());
+        assert!(asked.not_due(&Order::default(), &clock).is_none());
     }
 
     #[test]
     fn an_explicit_renewal_skips_the_backoff() {
         let clock = clock();
-        let note =
-            RenewalNote::sent(1, 3, None, &record(&clock), &clock).failed(&failure(), None, 1.0, &clock);
-        assert!(note.not_due(false, &clock).is_some());
-        assert!(note.not_due(true, &clock).is_none());
+        let note = RenewalNote::sent(1, 3, Vec::new(), &record(&clock), &clock).failed(
+            &failure(),
+            None,
+            1.0,
+            &clock,
+        );
+        assert!(note.not_due(&Order::default(), &clock).is_some());
+        assert!(note.not_due(&explicit(), &clock).is_none());
     }
 }

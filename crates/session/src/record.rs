@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokenkeep_auth0::{CachedIssuer, Profile};
 use tokenkeep_clock::Clock;
 use tokenkeep_secret::{Secret, SecretString};
-use tokenkeep_store::StoreError;
+use tokenkeep_store::{MAX_VALUE_BYTES, StoreError};
 use zeroize::Zeroizing;
 
 use crate::codec::{self, optional_secret_text, secret_text, secret_texts};
@@ -18,6 +18,9 @@ use crate::settings::StoredSettings;
 
 /// The version this code writes. A newer one is refused by name, never guessed at.
 const VERSION: u16 = 1;
+
+/// Access tokens that a session keeps: the sign-in's own and the latest for other audiences and scopes.
+const MOST_ACCESS: usize = 32;
 
 /// Every field of [`Record`]; what else an entry holds was added by a newer version and is kept as it stands.
 const FIELDS: &[&str] = &[
@@ -322,6 +325,47 @@ impl Record {
             Some(kept) => *kept = access,
             None => self.access.push(access),
         }
+        while self.access.len() > MOST_ACCESS && self.drop_oldest() {}
+    }
+
+    /// Drops the oldest access tokens for other audiences and scopes until the entry can be stored: they can be got
+    /// again, its refresh token cannot.
+    pub(crate) fn make_room(&mut self) {
+        while !self.fits() && self.drop_oldest() {}
+    }
+
+    /// Whether a store takes the entry. What cannot be encoded is for the store to refuse.
+    pub(crate) fn fits(&self) -> bool {
+        self.encode().is_ok_and(|value| value.len() <= MAX_VALUE_BYTES)
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let (audience, scope) = (self.settings.audience.as_deref(), &self.settings.scope);
+        let spare = self
+            .access
+            .iter()
+            .enumerate()
+            .filter(|(_, access)| access.attempt < self.attempt && !access.is_for(audience, scope));
+        let Some((oldest, _)) = spare.min_by_key(|(_, access)| access.attempt) else { return false };
+        self.access.remove(oldest);
+        true
+    }
+
+    /// This sign-in in the place of `old`: its attempts count on, so that whoever waits for a later one than it has seen
+    /// is satisfied by this.
+    #[must_use]
+    pub(crate) fn following(mut self, old: Option<&Self>) -> Self {
+        // What is still to be revoked of the same person waits for the next sign-out; revoking it now could take the new
+        // sign-in with it.
+        if let Some(old) = old.filter(|old| old.identity().agrees_with(&self.identity())) {
+            self.to_revoke.clone_from(&old.to_revoke);
+        }
+        let before = old.map_or(0, |old| old.attempt);
+        self.attempt = self.attempt.saturating_add(before);
+        for access in &mut self.access {
+            access.attempt = self.attempt;
+        }
+        self
     }
 
     /// Remembers who renewed: one line a machine, the last two machines.

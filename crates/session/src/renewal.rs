@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokenkeep_auth0::{
     Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind,
 };
@@ -51,6 +52,25 @@ pub(crate) struct Order {
     pub audience: Option<String>,
     /// The scope, if it is another than the sign-in's.
     pub scope: Option<String>,
+}
+
+impl Order {
+    /// What stands for audience, scope and parameters in a note; `None` for a plain renewal.
+    pub(crate) fn wish(&self) -> Option<String> {
+        if self.audience.is_none() && self.scope.is_none() && self.parameters.is_empty() {
+            return None;
+        }
+        let mut digest = Sha256::new();
+        let fixed = [self.audience.as_deref(), self.scope.as_deref()].map(|text| (text.is_some(), text));
+        let parameters = self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value]);
+        for (is_there, text) in fixed.into_iter().chain(parameters.map(|text| (true, Some(text)))) {
+            let text = text.unwrap_or_default();
+            digest.update([u8::from(is_there)]);
+            digest.update(text.len().to_le_bytes());
+            digest.update(text);
+        }
+        Some(digest.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 impl Default for Order {
@@ -110,7 +130,7 @@ impl Core {
         if !is_renewable(record) {
             return Ok(Decision::Login(LoginReason::NoRefreshToken));
         }
-        if let Some(failure) = note.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+        if let Some(failure) = note.and_then(|note| note.not_due(order, &*self.clock)) {
             return Ok(Decision::NotDue(failure));
         }
         if let Some(since) = record.hold.as_ref().filter(|since| !since.is_past(HOLD, &*self.clock)) {
@@ -128,9 +148,8 @@ impl Core {
     ) -> Option<Arc<Snapshot>> {
         let access = record.access_for(order.audience.as_deref(), order.scope.as_deref())?;
         let fingerprint = Fingerprint::of(&access.token);
-        let rejected = order.rejected.as_ref() == Some(&fingerprint)
-            || note.is_some_and(|note| note.rejected.as_ref() == Some(&fingerprint))
-            || self.is_rejected(&fingerprint);
+        let rejected =
+            note.is_some_and(|note| note.rejected.contains(&fingerprint)) || self.is_rejected(&fingerprint);
         (!rejected).then(|| Arc::new(Snapshot::of(access, &*self.clock)))
     }
 
@@ -174,11 +193,11 @@ impl Core {
                 Decision::NotDue(failure) => return Err(failed(failure)),
                 Decision::Renew => {}
             }
-            let noted = note.as_ref().map_or(0, RenewalNote::finished_attempt);
-            let seen = *seen.get_or_insert(noted);
-            if let Some(failure) =
-                note.as_ref().filter(|note| note.attempt > seen).and_then(RenewalNote::failure)
-            {
+            let about = note.as_ref().zip(known.record.as_ref());
+            let about = about.filter(|(note, record)| note.is_about(record)).map(|(note, _)| note);
+            let seen = *seen.get_or_insert(about.map_or(0, RenewalNote::finished_attempt));
+            let failed_since = about.filter(|note| note.attempt > seen && note.concerns(order));
+            if let Some(failure) = failed_since.and_then(RenewalNote::failure) {
                 return Err(failed(failure));
             }
             let waited = started.elapsed();
@@ -190,7 +209,7 @@ impl Core {
         }
     }
 
-    async fn renew_under(
+    pub(crate) async fn renew_under(
         self: &Arc<Self>,
         lease: &Lease,
         order: &Order,
@@ -202,16 +221,25 @@ impl Core {
             if let Some(record) = known.record.as_ref().filter(|record| record.pending.is_some()) {
                 self.bind(record)?;
                 let about = note.as_ref().filter(|note| note.is_about(record));
-                if let Some(failure) = about.and_then(|note| note.not_due(order.explicit, &*self.clock)) {
+                if let Some(failure) = about.and_then(|note| note.not_due(order, &*self.clock)) {
+                    self.share_rejection(lease, order, record, about).await;
                     return Err(failed(failure));
                 }
-                self.judge_pending(lease, &known, early).await?;
+                let rejected = RenewalNote::rejections(about, order.rejected.as_ref(), record);
+                let failures = about.map_or(0, |note| note.failures);
+                let sent = RenewalNote::sent(record.attempt, failures, rejected, record, &*self.clock);
+                self.judge_pending(lease, &known, &sent, early).await?;
                 continue;
             }
             match self.decide(order, &known, note.as_ref())? {
                 Decision::Good(_) => return Ok(()),
                 Decision::Login(reason) => return Err(SessionError::LoginRequired(reason)),
-                Decision::NotDue(failure) => return Err(failed(failure)),
+                Decision::NotDue(failure) => {
+                    if let Some(record) = &known.record {
+                        self.share_rejection(lease, order, record, note.as_ref()).await;
+                    }
+                    return Err(failed(failure));
+                }
                 Decision::Renew => {}
             }
             let Some(record) = &known.record else { continue };
@@ -224,14 +252,15 @@ impl Core {
             let exchange = Exchange {
                 attempt: next_attempt(record, note.as_ref()),
                 sent: record.refresh_token.clone(),
-                cut_off: note
-                    .as_ref()
-                    .is_some_and(|note| note.attempt > record.attempt && note.outcome_unknown()),
+                // A service's grant can be repeated at any time.
+                cut_off: record.refresh_token.is_some()
+                    && note.as_ref().is_some_and(|note| is_cut_off(note, record)),
                 order: order.clone(),
             };
             let failures = note.as_ref().map_or(0, |note| note.failures);
-            let rejected = order.rejected.clone().or_else(|| note.and_then(|note| note.rejected));
-            let sent = RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock);
+            let rejected = RenewalNote::rejections(note.as_ref(), order.rejected.as_ref(), record);
+            let sent =
+                RenewalNote::sent(exchange.attempt, failures, rejected, record, &*self.clock).of(order);
             lease.set_note(&sent.encode()?).await?;
             tracing::info!(
                 attempt = exchange.attempt,
@@ -250,12 +279,41 @@ impl Core {
                     if stored_token(&now) == exchange.sent.as_ref() {
                         return self.end(lease, &now, &error, &exchange, &sent).await;
                     }
-                    lease.set_note(&sent.done(&*self.clock).encode()?).await?;
+                    lease.set_note(&sent.done(now.record.as_ref(), &*self.clock).encode()?).await?;
                 }
-                Err(error) => return Err(self.fail(lease, sent, &error, exchange.attempt).await),
+                Err(error) => {
+                    let mut failure = Failure::from_error(&error, exchange.attempt);
+                    // An exchange stays cut off until its resend has an answer.
+                    failure.outcome_unknown |= exchange.cut_off;
+                    return Err(self.note_failed(lease, sent, failure, error.retry_after()).await);
+                }
             }
         }
         Err(SessionError::Busy(holder(None, Duration::ZERO)))
+    }
+
+    /// No renewal is due, and an API has rejected a token all the same: the next process must not learn it from a 401.
+    async fn share_rejection(
+        &self,
+        lease: &Lease,
+        order: &Order,
+        record: &Record,
+        note: Option<&RenewalNote>,
+    ) {
+        if !is_news(order, record, note) {
+            return;
+        }
+        let about = note.filter(|note| note.is_about(record));
+        let rejected = RenewalNote::rejections(about, order.rejected.as_ref(), record);
+        let note = about.cloned().unwrap_or_else(|| {
+            RenewalNote::sent(record.attempt, 0, Vec::new(), record, &*self.clock)
+                .done(Some(record), &*self.clock)
+        });
+        if let Ok(note) = note.rejecting(rejected).encode()
+            && let Err(error) = lease.set_note(&note).await
+        {
+            tracing::debug!(%error, "other processes cannot be told of a rejected token");
+        }
     }
 
     /// The issuer has refused the stored refresh token for good: what was granted goes, the settings and the reason stay.
@@ -280,7 +338,7 @@ impl Core {
             description: error.error_description().map(str::to_owned),
             refused: exchange.sent.as_ref().map(Fingerprint::of),
         });
-        tracing::warn!(error = error.error(), "the issuer has ended the session");
+        tracing::info!(error = error.error(), "the issuer has ended the session");
         match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
             Ok(revision) => {
                 self.publish(Known { record: Some(ended), revision: Some(revision) });
@@ -289,13 +347,16 @@ impl Core {
             Err(StoreError::Conflict { .. }) => {
                 self.reload().await?;
             }
-            Err(error) => {
-                // Not stored, so the next process asks once more; this answer stands for those who wait.
-                tracing::warn!(%error, "the end of the session could not be stored");
+            Err(unstored) => {
+                // Not stored, so it is asked once more, but not by every call.
+                tracing::warn!(error = %unstored, "the end of the session could not be stored");
+                let failure = Failure::from_error(error, exchange.attempt);
+                return Err(self.note_failed(lease, sent.clone(), failure, None).await);
             }
         }
-        let _ = lease.set_note(&sent.clone().done(&*self.clock).encode()?).await;
         let known = self.reload().await?;
+        let done = sent.clone().done(known.record.as_ref(), &*self.clock);
+        let _ = lease.set_note(&done.encode()?).await;
         match known.record.as_ref().map(|record| (record.state, record.end())) {
             Some((State::Active, _)) if stored_token(&known) != exchange.sent.as_ref() => Ok(()),
             Some((_, Some(end))) => Err(SessionError::LoginRequired(LoginReason::Ended(Box::new(end)))),
@@ -350,9 +411,21 @@ impl Core {
         let note = note.filter(|note| note.is_about(record));
         let attempt = next_attempt(record, note);
         let failures = note.map_or(0, |note| note.failures);
-        let unsent = RenewalNote::sent(attempt, failures, order.rejected.clone(), record, &*self.clock);
-        self.fail(lease, unsent, error, attempt).await
+        let rejected = RenewalNote::rejections(note, order.rejected.as_ref(), record);
+        let unsent = RenewalNote::sent(attempt, failures, rejected, record, &*self.clock);
+        let mut failure = Failure::from_error(error, attempt);
+        failure.outcome_unknown = note.is_some_and(|note| is_cut_off(note, record));
+        self.note_failed(lease, unsent, failure, error.retry_after()).await
     }
+}
+
+/// Whether `order` knows of a rejected token that is stored and that the note does not tell of.
+pub(crate) fn is_news(order: &Order, record: &Record, note: Option<&RenewalNote>) -> bool {
+    let about = note.filter(|note| note.is_about(record));
+    order.rejected.as_ref().is_some_and(|token| {
+        RenewalNote::rejections(None, Some(token), record).contains(token)
+            && about.is_none_or(|note| !note.rejected.contains(token))
+    })
 }
 
 /// Whether a new token set can be got without a person.
@@ -377,7 +450,12 @@ pub(crate) fn failed(failure: Failure) -> SessionError {
 }
 
 fn next_attempt(record: &Record, note: Option<&RenewalNote>) -> u64 {
-    record.attempt.max(note.map_or(0, |note| note.attempt)) + 1
+    record.attempt.max(note.map_or(0, |note| note.attempt)).saturating_add(1)
+}
+
+/// Whether the exchange that `note` tells of may have taken effect without its answer being stored.
+fn is_cut_off(note: &RenewalNote, record: &Record) -> bool {
+    note.attempt > record.attempt && note.outcome_unknown()
 }
 
 async fn ask(client: &TokenClient, record: &Record, exchange: &Exchange) -> Result<Answer, TokenError> {

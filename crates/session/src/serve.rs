@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::core::{Core, Flight};
 use crate::error::LoginReason;
-use crate::renewal::{Decision, Order, failed};
+use crate::renewal::{Decision, Order, failed, is_news};
 use crate::snapshot::{AccessToken, Remark, Snapshot};
 use crate::{SessionError, thread};
 
@@ -24,7 +24,7 @@ impl Core {
         // A token that has been rejected, or that the caller wants replaced, is nothing to fall back on.
         let may_fall_back = order.after.is_none() && order.rejected.is_none();
         let fallback = self.in_memory(&order).filter(|_| may_fall_back);
-        let patience = self.waits.patience;
+        let (patience, started) = (self.waits.patience, Instant::now());
         let first = Arc::clone(&self).look(order.clone());
         let looked = match &fallback {
             Some(_) => timeout(patience, first).await,
@@ -32,11 +32,11 @@ impl Core {
         };
         let fallback_after_look = match looked {
             Ok(Ok(Look::Good(snapshot))) => return Ok(self.hand_out(snapshot, &order)),
-            Ok(Ok(Look::Renew(valid))) => valid.filter(|_| may_fall_back).or_else(|| fallback.clone()),
+            // The store has answered, so its word counts for what is valid, not what was in memory.
+            Ok(Ok(Look::Renew(valid))) => valid.filter(|_| may_fall_back),
             Ok(Ok(Look::Failed(valid, error))) => {
                 return valid
                     .filter(|_| may_fall_back)
-                    .or(fallback)
                     .and_then(|valid| self.fall_back(valid, &error))
                     .ok_or(error);
             }
@@ -50,10 +50,11 @@ impl Core {
         let renewing = Arc::clone(&self).renew_joined(order.clone());
         match fallback_after_look {
             None => renewing.await.map(|snapshot| self.hand_out(snapshot, &order)),
-            Some(valid) => match timeout(patience, renewing).await {
+            // What the look took is not waited for a second time.
+            Some(valid) => match timeout(patience.saturating_sub(started.elapsed()), renewing).await {
                 Ok(Ok(snapshot)) => Ok(self.hand_out(snapshot, &order)),
                 Ok(Err(error)) => self.fall_back(valid, &error).ok_or(error),
-                Err(_) if valid.is_valid(&*self.clock) => {
+                Err(_) if self.may_serve(&valid) => {
                     Ok(AccessToken::shared(valid).with_remark(Some(Remark::RenewalSlow)))
                 }
                 Err(_) => Arc::clone(&self)
@@ -66,11 +67,10 @@ impl Core {
 
     /// The valid token that is in memory, whatever the store does.
     fn in_memory(&self, order: &Order) -> Option<Arc<Snapshot>> {
-        if order.audience.is_some() || order.scope.is_some() {
-            return None;
-        }
-        let snapshot = self.snapshot.load_full();
-        snapshot.is_valid(&*self.clock).then_some(snapshot)
+        let known = self.shared().known.clone()?;
+        let record = known.record.as_ref()?;
+        self.bind(record).ok()?;
+        self.usable(order, record, None).filter(|snapshot| snapshot.is_valid(&*self.clock))
     }
 
     fn hand_out(&self, snapshot: Arc<Snapshot>, order: &Order) -> AccessToken {
@@ -78,9 +78,14 @@ impl Core {
         AccessToken::shared(snapshot).with_remark(short.then_some(Remark::ShorterThanAsked))
     }
 
+    /// Whether a token that was valid a moment ago still is: meanwhile it may have expired or an API may have rejected it.
+    fn may_serve(&self, valid: &Snapshot) -> bool {
+        valid.is_valid(&*self.clock) && !self.is_rejected(&valid.fingerprint())
+    }
+
     /// The valid token in place of `error`, unless the error says that it must not be used any more.
     fn fall_back(&self, valid: Arc<Snapshot>, error: &SessionError) -> Option<AccessToken> {
-        if !valid.is_valid(&*self.clock) {
+        if !self.may_serve(&valid) {
             return None;
         }
         let remark = match error {
@@ -102,7 +107,7 @@ impl Core {
 
     async fn look(self: Arc<Self>, order: Order) -> Result<Look, SessionError> {
         let known = self.reload().await?;
-        let note = self.note().await?;
+        let note = self.heed_note(&known).await?;
         let decision = self.decide(&order, &known, note.as_ref())?;
         let valid = known.record.as_ref().and_then(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
@@ -111,6 +116,12 @@ impl Core {
         Ok(match decision {
             Decision::Good(snapshot) => Look::Good(snapshot),
             Decision::Login(reason) => Look::Failed(valid, SessionError::LoginRequired(reason)),
+            // Under the lease it is told to the others.
+            Decision::NotDue(_)
+                if known.record.as_ref().is_some_and(|record| is_news(&order, record, note.as_ref())) =>
+            {
+                Look::Renew(None)
+            }
             Decision::NotDue(failure) => Look::Failed(valid, failed(failure)),
             Decision::Renew => Look::Renew(valid),
         })
@@ -120,13 +131,16 @@ impl Core {
     async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
         let before =
             self.shared().known.as_ref().and_then(|known| known.record.as_ref().map(|record| record.attempt));
-        for _ in 0..JOINS {
+        let mut joined = 0;
+        while joined < JOINS {
             let (flight, own) = self.join_or_start(&order)?;
             let outcome = finished(flight.outcome).await;
-            // One with other wishes does not answer this call, whatever became of it.
+            // One with other wishes does not answer this call, whatever became of it, and is not one of its own; but
+            // while a token set is not saved, nothing else can be renewed.
             let answered = own || flight.order.answers(&order);
-            if answered {
+            if answered || matches!(outcome, Err(SessionError::NotSaved { .. })) {
                 outcome?;
+                joined += 1;
             } else if !order.parameters.is_empty() {
                 continue;
             }
@@ -148,13 +162,8 @@ impl Core {
                 Decision::Renew => {}
             }
         }
-        let known = self.reload().await?;
-        known
-            .record
-            .as_ref()
-            .and_then(|record| self.usable(&order, record, None))
-            .filter(|snapshot| snapshot.is_valid(&*self.clock))
-            .ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
+        self.reload().await?;
+        self.in_memory(&order).ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
     }
 
     fn join_or_start(self: &Arc<Self>, order: &Order) -> Result<(Flight, bool), SessionError> {
@@ -196,7 +205,7 @@ fn none() -> Arc<Snapshot> {
     Arc::new(Snapshot::none())
 }
 
-async fn finished(
+pub(crate) async fn finished(
     mut outcome: watch::Receiver<Option<Result<(), SessionError>>>,
 ) -> Result<(), SessionError> {
     match outcome.wait_for(Option::is_some).await {

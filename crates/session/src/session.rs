@@ -7,11 +7,11 @@ use tokenkeep_auth0::{Grant, Profile, TokenClient};
 use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::SecretStore;
-use tokio::time::Instant;
 
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
 use crate::events::Events;
+use crate::record::same_scope;
 use crate::renewal::{Order, is_renewable};
 use crate::settings::{Settings, SignIn};
 use crate::sign_in::SignedIn;
@@ -167,7 +167,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Session::access_token`]; if the token is dead, what was stored before is put back.
+    /// As [`Session::access_token`]; if the token cannot be used, what was stored before is put back.
     pub async fn adopt(
         &self,
         client: &TokenClient,
@@ -212,7 +212,7 @@ impl Session {
     /// As [`Session::access_token`].
     pub async fn token_set(&self, request: TokenRequest) -> Result<TokenSet, SessionError> {
         let token = self.ask(request.order.clone()).await?;
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let remark = token.remark().cloned();
         known
             .record
@@ -231,8 +231,16 @@ impl Session {
     pub async fn renew(&self, parameters: &[(String, String)]) -> Result<AccessToken, SessionError> {
         let known = self.core.reload().await?;
         let after = known.record.as_ref().map_or(0, |record| record.attempt);
-        let parameters = parameters.to_vec();
-        self.ask(Order { after: Some(after), explicit: true, parameters, ..Order::default() }).await
+        let mut order = Order { after: Some(after), explicit: true, ..Order::default() };
+        for (name, value) in parameters {
+            match name.as_str() {
+                // These two say what the token is for, so it must not be kept as the sign-in's own.
+                "audience" => order.audience = Some(value.clone()),
+                "scope" => order.scope = Some(value.clone()),
+                _ => order.parameters.push((name.clone(), value.clone())),
+            }
+        }
+        self.ask(order).await
     }
 
     /// An API has answered 401 to `token`: gives another one to retry with, or `None` if the 401 is the API's answer, since
@@ -248,11 +256,20 @@ impl Session {
             return Ok(None);
         }
         let fingerprint = snapshot.fingerprint();
+        if self.core.is_fresh_after_rejection(&fingerprint, YOUNG) {
+            return Ok(None);
+        }
         self.core.reject(fingerprint.clone());
-        let (audience, scope) = self.core.wish_behind(snapshot).await?;
-        let rejected = Some(fingerprint);
-        let order = Order { rejected, min_ttl: Duration::ZERO, audience, scope, ..Order::default() };
-        self.ask(order).await.map(Some)
+        let mut order =
+            Order { rejected: Some(fingerprint.clone()), min_ttl: Duration::ZERO, ..Order::default() };
+        if let Some((audience, scope)) = self.core.own_wishes() {
+            // What the sign-in asked for stays unsaid, as it does in the request.
+            order.audience = snapshot.audience.clone().filter(|wanted| audience.as_ref() != Some(wanted));
+            order.scope = Some(snapshot.scope.clone()).filter(|wanted| !same_scope(wanted, &scope));
+        }
+        let other = self.ask(order).await?;
+        // An issuer that insists on the very token has had its say.
+        Ok(Some(other).filter(|other| other.snapshot().fingerprint() != fingerprint))
     }
 
     async fn ask(&self, order: Order) -> Result<AccessToken, SessionError> {
@@ -287,9 +304,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn has_valid(&self, ttl: Duration) -> Result<bool, SessionError> {
-        let known = self.core.reload().await?;
+        let known = self.core.reload_own().await?;
         let note = self.core.note().await?;
         Ok(known.record.as_ref().is_some_and(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
@@ -313,7 +330,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`].
     pub async fn peek(&self) -> Result<Option<TokenSet>, SessionError> {
         self.core.peek().await
     }
@@ -331,7 +348,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Store`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
+    /// [`SessionError::Store`] and [`SessionError::Replaced`]. An issuer that cannot be told is no error: see [`SignedOut::revocation`].
     pub async fn sign_out(&self, how: SignOut) -> Result<SignedOut, SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move { core.sign_out(how).await }).await?
@@ -359,10 +376,12 @@ impl Session {
     pub async fn close(&self, limit: Duration) -> Result<(), SessionError> {
         let core = Arc::clone(&self.core);
         thread::run(async move {
-            let deadline = Instant::now() + limit;
-            while core.shared().flight.is_some() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let idle = async {
+                while core.shared().flight.is_some() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(limit, idle).await;
             match core.shared().unsaved.clone() {
                 Some(source) => Err(SessionError::NotSaved { source }),
                 None => Ok(()),

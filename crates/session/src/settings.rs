@@ -21,12 +21,34 @@ pub struct SignIn {
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) overlap: Option<Duration>,
+    pub(crate) username: Option<String>,
+    pub(crate) realm: Option<String>,
 }
 
 impl SignIn {
     /// Asks for `scope`, space-separated. With `offline_access` in it the session can be renewed.
     pub fn new(scope: impl Into<String>) -> Self {
-        Self { scope: scope.into(), audience: None, parameters: Vec::new(), ca_file: None, overlap: None }
+        Self {
+            scope: scope.into(),
+            audience: None,
+            parameters: Vec::new(),
+            ca_file: None,
+            overlap: None,
+            username: None,
+            realm: None,
+        }
+    }
+
+    /// The user name, kept so that the next sign-in needs to be told the password alone.
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.username = Some(username.into());
+        self
+    }
+
+    /// The realm (Auth0's connection) that the user name belongs to, kept likewise.
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = Some(realm.into());
+        self
     }
 
     /// The API the access token is for (Auth0's `audience`).
@@ -77,6 +99,10 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// How long the issuer takes the previous refresh token again.
     pub overlap: Option<Duration>,
+    /// The user name of a sign-in by password.
+    pub username: Option<String>,
+    /// The realm that the user name belongs to.
+    pub realm: Option<String>,
 }
 
 impl Settings {
@@ -91,6 +117,8 @@ impl Settings {
             parameters: request.parameters.clone(),
             ca_file: request.ca_file.clone(),
             overlap: request.overlap,
+            username: request.username.clone(),
+            realm: request.realm.clone(),
         }
     }
 
@@ -129,6 +157,10 @@ pub(crate) struct StoredSettings {
     pub ca_file: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
 }
 
 impl StoredSettings {
@@ -149,6 +181,8 @@ impl StoredSettings {
             parameters: settings.parameters.clone(),
             ca_file: settings.ca_file.clone(),
             overlap_ms: settings.overlap.map(crate::moment::whole_ms),
+            username: settings.username.clone(),
+            realm: settings.realm.clone(),
         }
     }
 
@@ -168,6 +202,55 @@ impl StoredSettings {
             parameters: self.parameters.clone(),
             ca_file: self.ca_file.clone(),
             overlap: self.overlap_ms.map(Duration::from_millis),
+            username: self.username.clone(),
+            realm: self.realm.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenkeep_clock::SystemClock;
+
+    use super::*;
+    use crate::codec;
+
+    fn stored(request: &SignIn) -> StoredSettings {
+        let client = TokenClient::builder("https://issuer.example/", "id")
+            .clock(SystemClock::shared())
+            .build()
+            .unwrap();
+        StoredSettings::from_settings(&Settings::of(&client, request, Flow::Password))
+    }
+
+    #[test]
+    fn user_name_and_realm_are_kept_for_the_next_sign_in() {
+        let stored = stored(&SignIn::new("openid").username("ada").realm("staff"));
+        let settings =
+            codec::decode::<StoredSettings>(&codec::encode(&stored).unwrap()).unwrap().to_settings();
+        assert_eq!((settings.username.as_deref(), settings.realm.as_deref()), (Some("ada"), Some("staff")));
+    }
+
+    #[test]
+    fn settings_without_a_user_name_are_stored_and_read_as_before_there_was_one() {
+        #[derive(Serialize)]
+        struct Before {
+            issuer: &'static str,
+            client_id: &'static str,
+            client_auth: &'static str,
+            scope: &'static str,
+            flow: &'static str,
+        }
+        let before = codec::encode(&Before {
+            issuer: "https://issuer.example/",
+            client_id: "id",
+            client_auth: "none",
+            scope: "openid",
+            flow: "password",
+        })
+        .unwrap();
+        assert_eq!(*codec::encode(&stored(&SignIn::new("openid"))).unwrap(), *before);
+        let settings = codec::decode::<StoredSettings>(&before).unwrap().to_settings();
+        assert_eq!((settings.username, settings.realm), (None, None));
     }
 }

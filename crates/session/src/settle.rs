@@ -71,11 +71,11 @@ impl Core {
         let Some(record) = &known.record else {
             return Err(SessionError::LoginRequired(LoginReason::NeverSignedIn));
         };
-        let verdict = judge(client, record, answer, self.clock.wall());
-        let change = |base: &Record| {
+        let mut verdict = judge(client, record, answer, self.clock.wall());
+        let changed = |base: &Record, verdict: &Verdict| {
             let mut next = with_answer(base, answer, exchange, &*self.clock);
             next.issuer = Some(client.cached());
-            match &verdict {
+            match verdict {
                 Verdict::Good(claims) => {
                     grant(&mut next, access_of(base, answer, exchange), claims.as_deref(), answer)
                 }
@@ -86,8 +86,16 @@ impl Core {
                 }
                 Verdict::Refused(_) => {}
             }
+            next.make_room();
             next
         };
+        if !changed(record, &verdict).fits() {
+            verdict = Verdict::Refused(Refusal::TooLong);
+        }
+        let change = |base: &Record| changed(base, &verdict);
+        if let (Verdict::Good(_), Some(token)) = (&verdict, &answer.access_token) {
+            self.accept(&Fingerprint::of(token));
+        }
         match self.save(lease, known, change, exchange, sent, early).await? {
             Saved::Overtaken => return Ok(()),
             Saved::SignedOut => {
@@ -99,7 +107,7 @@ impl Core {
         match verdict {
             Verdict::Good(_) => {
                 tracing::info!(attempt = exchange.attempt, resent = answer.resent, "renewed");
-                let _ = lease.set_note(&sent.clone().done(&*self.clock).encode()?).await;
+                self.note_done(lease, sent).await;
                 Ok(())
             }
             Verdict::Refused(refusal) => {
@@ -108,7 +116,7 @@ impl Core {
             }
             Verdict::Unjudged => {
                 let known = self.reload().await?;
-                self.judge_pending(lease, &known, early).await
+                self.judge_pending(lease, &known, sent, early).await
             }
         }
     }
@@ -118,6 +126,7 @@ impl Core {
         self: &Arc<Self>,
         lease: &Lease,
         known: &Arc<Known>,
+        sent: &RenewalNote,
         early: &watch::Sender<Option<Result<(), SessionError>>>,
     ) -> Result<(), SessionError> {
         let Some((record, pending)) =
@@ -126,15 +135,14 @@ impl Core {
             return Ok(());
         };
         let client = self.client(record)?;
-        let sent = RenewalNote::sent(pending.access.attempt, 0, None, record, &*self.clock);
         let verdict = match judge_fetching(&client, record, pending, self.clock.wall()).await {
             Ok(verdict) => verdict,
             Err(Unjudged::NoKeys(error)) => {
-                return Err(self.fail(lease, sent, &error, pending.access.attempt).await);
+                return Err(self.fail(lease, sent.clone(), &error, pending.access.attempt).await);
             }
             Err(Unjudged::AskedTooOften) => {
                 let failure = Failure::no_key_yet(pending.access.attempt);
-                return Err(self.note_failed(lease, sent, failure, Some(KEYS_AGAIN)).await);
+                return Err(self.note_failed(lease, sent.clone(), failure, Some(KEYS_AGAIN)).await);
             }
         };
         let change = |base: &Record| {
@@ -155,7 +163,10 @@ impl Core {
             cut_off: false,
             order: Order::default(),
         };
-        match self.save(lease, known, change, &exchange, &sent, early).await? {
+        if matches!(verdict, Verdict::Good(_)) {
+            self.accept(&Fingerprint::of(&pending.access.token));
+        }
+        match self.save(lease, known, change, &exchange, sent, early).await? {
             Saved::Overtaken => return Ok(()),
             Saved::SignedOut => return self.login_required().await,
             Saved::Stored => {}
@@ -163,12 +174,25 @@ impl Core {
         match verdict {
             Verdict::Refused(refusal) => {
                 let failure = Failure::refused(&refusal, exchange.attempt);
-                Err(self.note_failed(lease, sent, failure, None).await)
+                Err(self.note_failed(lease, sent.clone(), failure, None).await)
             }
             Verdict::Good(_) | Verdict::Unjudged => {
-                let _ = lease.set_note(&sent.done(&*self.clock).encode()?).await;
+                self.note_done(lease, sent).await;
                 Ok(())
             }
+        }
+    }
+
+    /// The attempt is over and stored; a note that cannot be written changes nothing about that.
+    async fn note_done(&self, lease: &Lease, sent: &RenewalNote) {
+        let known = self.shared().known.clone();
+        let record = known.as_ref().and_then(|known| known.record.as_ref());
+        let written = match sent.clone().done(record, &*self.clock).encode() {
+            Ok(note) => lease.set_note(&note).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "the note of a renewal that is done could not be written");
         }
     }
 
@@ -310,6 +334,9 @@ fn standing(now: &Known, sign_in: &str, exchange: &Exchange) -> Standing {
 pub(crate) fn judge(client: &TokenClient, record: &Record, answer: &Answer, now: SystemTime) -> Verdict {
     if let Some(refusal) = refusal(answer) {
         return Verdict::Refused(refusal);
+    }
+    if answer.expires_in == Some(Duration::ZERO) {
+        return Verdict::Refused(Refusal::Expired);
     }
     match &answer.id_token {
         None => Verdict::Good(None),

@@ -9,15 +9,17 @@ use tokenkeep_auth0::{
 };
 use tokenkeep_secret::SecretString;
 use tokenkeep_store::{Expected, StoreError};
+use tokio::sync::watch;
 
 use crate::core::{Core, Known};
-use crate::error::Refusal;
+use crate::error::{LoginReason, Refusal};
 use crate::moment::Moment;
 use crate::record::{Record, State};
-use crate::renewal::{Order, is_renewable};
+use crate::renewal::{Order, holder, is_renewable};
+use crate::serve::finished;
 use crate::settings::{Settings, SignIn, StoredSettings};
 use crate::settle::{Exchange, access_of, grant, refusal};
-use crate::{SessionError, random};
+use crate::{SessionError, random, thread};
 
 /// What a sign-in brought.
 #[derive(Clone, Debug)]
@@ -99,39 +101,62 @@ impl Core {
         request: &SignIn,
         refresh_token: SecretString,
     ) -> Result<SignedIn, SessionError> {
-        self.prove_writable().await?;
         client.load_metadata().await.map_err(|error| SessionError::SignIn(Arc::new(error)))?;
         let mut record = self.new_record(client, request, Flow::RefreshToken)?;
         record.refresh_token = Some(refresh_token);
         record.issuer = Some(client.cached());
-        let before = self.reload_to_replace().await?;
-        let sign_in = record.sign_in.clone();
-        let replaced = self.put_over(record, true).await?;
-        let order = Order { after: Some(0), explicit: true, ..Order::default() };
-        let renewed = Arc::clone(self).serve(order).await;
-        if let Err(error) = renewed {
-            let ended = matches!(error.login_required(), Some(crate::LoginReason::Ended(_)));
-            if ended {
-                self.put_back(&before, &sign_in).await?;
+        // Under the lease no renewal of what is stored is under way, whose answer would be lost if it is put back.
+        let lease = match self.store.lease(&self.key, self.waits.lease).await {
+            Ok(lease) => lease,
+            Err(StoreError::LeaseHeld { waited }) => {
+                return Err(SessionError::Busy(holder(self.note().await?.as_ref(), waited)));
             }
-            return Err(error);
-        }
+            Err(error) => return Err(error.into()),
+        };
+        let (adopted, replaced) = self.put_over(record).await?;
+        let (sender, outcome) = watch::channel(None);
+        let (core, old) = (Arc::clone(self), replaced.clone());
+        thread::spawn(async move {
+            let order = Order { after: Some(adopted.attempt), explicit: true, ..Order::default() };
+            let mut outcome = core.renew_under(&lease, &order, &sender).await;
+            if let Err(error) = &outcome
+                && let Some(old) = old.filter(|old| old.state == State::Active)
+                && let Err(error) = core.put_back(&old, &adopted, error).await
+            {
+                outcome = Err(error);
+            }
+            if let Err(error) = lease.release().await {
+                tracing::debug!(%error, "the lease ends with this handle instead");
+            }
+            sender.send_replace(Some(outcome));
+        })?;
+        finished(outcome).await?;
         if let Some(old) = &replaced {
             self.revoke_replaced(old).await;
         }
         self.signed_in(replaced.as_ref()).await
     }
 
-    /// A dead token was brought: what was stored before is still the best there is.
-    async fn put_back(&self, before: &Known, sign_in: &str) -> Result<(), SessionError> {
+    /// What was brought could not be used: what was stored before is still the best there is, unless the issuer has, or
+    /// may have, put something in the place of what was brought.
+    async fn put_back(
+        &self,
+        old: &Record,
+        adopted: &Record,
+        error: &SessionError,
+    ) -> Result<(), SessionError> {
         let now = self.reload().await?;
         let (Some(record), Some(revision)) = (&now.record, now.revision) else { return Ok(()) };
-        if record.sign_in != sign_in {
+        let is_spent = match error {
+            SessionError::RenewalFailed(failure) => failure.outcome_unknown,
+            SessionError::LoginRequired(LoginReason::MfaRequired(failure)) => failure.outcome_unknown,
+            SessionError::LoginRequired(LoginReason::Ended(_)) => false,
+            _ => true,
+        };
+        let is_kept = record.state == State::Active && record.refresh_token != adopted.refresh_token;
+        if record.sign_in != adopted.sign_in || is_spent || is_kept {
             return Ok(());
         }
-        let Some(old) = before.record.as_ref().filter(|old| old.state == State::Active) else {
-            return Ok(());
-        };
         self.shared().identity = None;
         match self.store.put(&self.key, &old.encode()?, Expected::At(revision)).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => self.reload().await.map(drop),
@@ -148,6 +173,11 @@ impl Core {
     /// A person's sign-in must not end at a full or unwritable store: taking the lease makes sure of room for one put. If
     /// another process holds it, that one has made sure.
     async fn prove_writable(&self) -> Result<(), SessionError> {
+        match self.reload().await {
+            // A sign-in is what mends it.
+            Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {}
+            outcome => drop(outcome?),
+        }
         match self.store.lease(&self.key, Duration::ZERO).await {
             Ok(lease) => Ok(lease.release().await?),
             Err(StoreError::LeaseHeld { .. }) => Ok(()),
@@ -156,31 +186,35 @@ impl Core {
     }
 
     async fn replace(&self, record: Record) -> Result<SignedIn, SessionError> {
-        let replaced = self.put_over(record, true).await?;
+        let (_, replaced) = self.put_over(record).await?;
         if let Some(old) = &replaced {
             self.revoke_replaced(old).await;
         }
         self.signed_in(replaced.as_ref()).await
     }
 
-    /// Puts `record` over whatever is stored, and gives what that was. This handle is bound to the new identity.
-    async fn put_over(&self, record: Record, rebind: bool) -> Result<Option<Record>, SessionError> {
-        let value = record.encode()?;
+    /// Puts `brought` over whatever is stored, and gives what is stored now and what was. This handle is bound to the new
+    /// identity.
+    async fn put_over(&self, brought: Record) -> Result<(Record, Option<Record>), SessionError> {
         loop {
-            let now = self.reload_to_replace().await?;
-            let expected = match now.revision {
-                Some(revision) => Expected::At(revision),
-                None if now.record.is_none() => Expected::Any,
-                None => Expected::Absent,
+            let (now, unseen) = match self.reload().await {
+                Ok(now) => (now, Expected::Absent),
+                // What cannot be read is replaced as well: signing in again is how one mends it.
+                Err(SessionError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
+                    let revision = self.store.revision(&self.key).await.unwrap_or(None);
+                    (Arc::new(Known { record: None, revision }), Expected::Any)
+                }
+                Err(error) => return Err(error),
             };
+            let record = brought.clone().following(now.record.as_ref());
+            let value = record.encode()?;
+            let expected = now.revision.map_or(unseen, Expected::At);
             match self.store.put(&self.key, &value, expected).await {
                 Ok(revision) => {
-                    if rebind {
-                        self.shared().identity = Some(record.identity());
-                    }
+                    self.shared().identity = Some(record.identity());
                     let replaced = now.record.clone();
-                    self.publish(Known { record: Some(record), revision: Some(revision) });
-                    return Ok(replaced);
+                    self.publish(Known { record: Some(record.clone()), revision: Some(revision) });
+                    return Ok((record, replaced));
                 }
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -193,20 +227,20 @@ impl Core {
     async fn revoke_replaced(&self, old: &Record) {
         let Ok(now) = self.reload().await else { return };
         let Some(new) = &now.record else { return };
-        let (was, is) = (old.identity(), new.identity());
-        let subjects_differ = matches!((&was.subject, &is.subject), (Some(was), Some(is)) if was != is);
-        if was.issuer == is.issuer && was.client_id == is.client_id && !subjects_differ {
+        if old.identity().agrees_with(&new.identity()) {
             return;
         }
-        let Some(token) = old.refresh_token.as_ref().filter(|_| old.state == State::Active) else { return };
+        let active = old.refresh_token.as_ref().filter(|_| old.state == State::Active);
         let Ok(client) = old.settings.to_settings().client(Arc::clone(&self.clock)) else { return };
         if let Some(issuer) = &old.issuer {
             client.prime(issuer.clone());
         }
-        if let Err(error) = client.revoke(token, TokenTypeHint::RefreshToken).await
-            && error.kind() != TokenErrorKind::InvalidGrant
-        {
-            tracing::warn!(code = ?error.kind(), "the replaced session's refresh token could not be revoked");
+        for token in old.to_revoke.iter().chain(active) {
+            if let Err(error) = client.revoke(token, TokenTypeHint::RefreshToken).await
+                && error.kind() != TokenErrorKind::InvalidGrant
+            {
+                tracing::warn!(code = ?error.kind(), "the replaced session's refresh token could not be revoked");
+            }
         }
     }
 

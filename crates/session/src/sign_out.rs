@@ -52,6 +52,7 @@ impl Core {
             let (Some(record), Some(revision)) = (&known.record, known.revision) else {
                 return Ok(SignedOut { was_signed_in: false, revocation: Revocation::NotNeeded });
             };
+            self.bind(record)?;
             if record.state == State::Ended && (how == SignOut::LocalOnly || record.to_revoke.is_empty()) {
                 return Ok(SignedOut { was_signed_in: false, revocation: Revocation::NotNeeded });
             }
@@ -68,7 +69,10 @@ impl Core {
                 Err(error) => return Err(error.into()),
             }
         };
-        let revocation = self.revoke_all(&tombstone).await;
+        let revocation = match how {
+            SignOut::Revoke => self.revoke_all(&tombstone).await,
+            SignOut::LocalOnly => Revocation::NotNeeded,
+        };
         Ok(SignedOut { was_signed_in, revocation })
     }
 
@@ -93,17 +97,17 @@ impl Core {
             Err(SessionError::Settings(error)) => return Revocation::Pending(Failure::from_error(&error, 0)),
             Err(_) => return Revocation::NotNeeded,
         };
-        let mut done = Revocation::NotNeeded;
+        let (mut done, mut pending) = (Revocation::NotNeeded, None);
         for token in &tombstone.to_revoke {
             match revoke(&client, token).await {
                 Ok(()) => {
                     self.forget_to_revoke(token).await;
                     done = Revocation::Done;
                 }
-                Err(failure) => return Revocation::Pending(failure),
+                Err(failure) => pending = Some(failure),
             }
         }
-        done
+        pending.map_or(done, Revocation::Pending)
     }
 
     /// Takes a revoked token out of the tombstone, whatever else has been written to it.

@@ -20,9 +20,10 @@ pub(crate) const DEFAULT_MIN_TTL: Duration = Duration::from_secs(60);
 pub(crate) struct Snapshot {
     pub token: SecretString,
     pub token_type: String,
+    pub granted: Option<String>,
+    /// The API it is for and the scope that was asked for, as its renewal asks again.
     pub audience: Option<String>,
     pub scope: String,
-    pub granted: Option<String>,
     pub expires_at: Option<SystemTime>,
     pub attempt: u64,
     pub after_rejection: bool,
@@ -43,9 +44,9 @@ impl Snapshot {
         Self {
             token: SecretString::default(),
             token_type: String::new(),
+            granted: None,
             audience: None,
             scope: String::new(),
-            granted: None,
             expires_at: None,
             attempt: 0,
             after_rejection: false,
@@ -67,9 +68,9 @@ impl Snapshot {
         Self {
             token: access.token.clone(),
             token_type: access.token_type.clone(),
+            granted: access.granted.clone(),
             audience: access.audience.clone(),
             scope: access.scope.clone(),
-            granted: access.granted.clone(),
             expires_at: access.expires_at(),
             attempt: access.attempt,
             after_rejection: access.after_rejection,

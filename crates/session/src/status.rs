@@ -149,7 +149,7 @@ impl Core {
 
     /// What is stored, even if it has expired. Never the network.
     pub(crate) async fn peek(&self) -> Result<Option<TokenSet>, SessionError> {
-        let known = self.reload().await?;
+        let known = self.reload_own().await?;
         Ok(known.record.as_ref().and_then(|record| token_set(record, &Order::default(), &*self.clock, None)))
     }
 }

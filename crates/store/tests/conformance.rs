@@ -1,6 +1,6 @@
 //! The conformance suite on this crate's stores: memory, a vault by age identity, a vault by passphrase.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
-#![cfg(feature = "conformance")]
+#![cfg(all(feature = "conformance", feature = "vault"))]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
 //! Damage is not absence: what is cut off, flipped or overwritten is told, never read as nothing, and costs no other
 //! entry anything.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod scene;
@@ -319,6 +320,21 @@ async fn an_entry_under_another_entrys_head_is_corrupt() {
     forged[b + 36..b + 40].copy_from_slice(&crc.to_le_bytes());
     scene.replace(&forged);
     assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Corrupt, "another key's value was served");
+}
+
+#[tokio::test]
+async fn damage_is_not_believed_before_the_file_was_opened_once_more() {
+    let scene = Scene::in_memory().await;
+    let before = scene.bytes().len();
+    scene.vault.put(&key("a"), &value("1"), Expected::Absent).await.unwrap();
+    scene.vault.put(&key("b"), &value("2"), Expected::Absent).await.unwrap();
+    // The two frames change places, in the same file and at the same length: what the handle remembers is wrong.
+    let bytes = scene.bytes();
+    let (ways, frames) = bytes.split_at(before);
+    let (a, b) = frames.split_at(frames.len() / 2);
+    std::fs::write(&scene.path, [ways, b, a].concat()).unwrap();
+    assert_eq!(reads(&scene.vault, &key("a")).await, Reads::Value(b"1".to_vec()));
+    assert_eq!(reads(&scene.vault, &key("b")).await, Reads::Value(b"2".to_vec()));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Several processes at one vault: killed at any instant, writing at once, and copied while they write.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 #![cfg(target_os = "linux")]
 
@@ -247,6 +248,32 @@ async fn a_write_goes_on_when_its_caller_stops_waiting() {
     }
 }
 
+#[tokio::test]
+async fn a_lease_lasts_until_its_write_has_ended() {
+    let scene = Scene::new().await;
+    for round in 1..=20_u64 {
+        let lease = scene.vault.lease(&key("a"), Duration::from_secs(60)).await.unwrap();
+        // Once this one is done, nobody has the writer lock, for which the next could be waiting.
+        scene.vault.put(&key("b"), &numbered(round, 8), Expected::Any).await.unwrap();
+        let value = numbered(round, 50_000);
+        let mut put = Box::pin(lease.put(&value, Expected::Any));
+        let _ = poll_once(put.as_mut()).await;
+        drop(put);
+        if round % 2 == 0 {
+            lease.release().await.unwrap();
+        } else {
+            drop(lease);
+        }
+        let next = scene.open().await.lease(&key("a"), Duration::from_secs(60)).await.unwrap();
+        assert_eq!(
+            number(&scene.vault, &key("a")).await,
+            Some(round),
+            "the lease ended before the write did"
+        );
+        next.release().await.unwrap();
+    }
+}
+
 async fn poll_once<F: Future + Unpin>(mut future: F) -> bool {
     std::future::poll_fn(|context| {
         std::task::Poll::Ready(std::pin::Pin::new(&mut future).poll(context).is_ready())
@@ -255,8 +282,8 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_file_that_is_replaced_lets_no_second_holder_in_unseen() {
-    // The lock file is never to be removed; if someone does, whoever locks the old one notices before it relies on it.
+async fn a_lock_file_that_is_removed_stops_nobody() {
+    // It is never to be removed; whoever has locked the old one notices before relying on it, and makes another.
     let scene = Scene::new().await;
     let stop = Arc::new(AtomicBool::new(false));
     let remover = std::thread::spawn({

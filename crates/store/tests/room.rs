@@ -1,4 +1,5 @@
 //! Space: what is promised to a lease is there when the disk is full.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
 //! Nothing that is secret, and no name, is found in the file, in `Debug` or in an error; what was planted is found.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod scene;

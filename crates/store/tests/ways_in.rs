@@ -1,4 +1,5 @@
 //! Ways in: what opens a vault, what does not, and which error says so.
+#![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod scene;

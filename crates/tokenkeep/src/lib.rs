@@ -10,6 +10,7 @@
 //! - [`store`]: secrets under keys. `open_store` finds and opens the vault as the `tokenkeep` command does.
 //! - [`auth0`]: the token API of Auth0 and of any other OpenID provider.
 //! - [`session`]: one session, kept fresh.
+//! - `config` (feature `vault`, on by default): what `config.toml` says, which `open_store` obeys too.
 //! - `http` (features `reqwest`, on by default, and `tower`): its token in HTTP requests.
 //!
 //! `docs/embedding.md` is the guide, and the whole of it in one function is this:
@@ -17,6 +18,8 @@
 #![cfg_attr(all(feature = "vault", feature = "reqwest"), doc = include_str!("example.md"))]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "vault")]
+pub mod config;
 #[cfg(feature = "vault")]
 mod open;
 

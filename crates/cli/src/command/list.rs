@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_session::{Session, SessionState};
+use tokenkeep::session::{Session, SessionState};
 
 use crate::command::status::word;
 use crate::context::Context;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_session::{Revocation, SignOut};
+use tokenkeep::session::{Revocation, SignOut};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_session::{Remark, SessionError};
+use tokenkeep::session::{Remark, SessionError};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};

@@ -9,8 +9,8 @@ use clap::Args;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use reqwest_middleware::ClientBuilder;
-use tokenkeep_http::{Origins, SessionMiddleware};
-use tokenkeep_session::{Session, SessionError};
+use tokenkeep::http::{Origins, SessionMiddleware};
+use tokenkeep::session::{Session, SessionError};
 use url::Url;
 
 use crate::context::Context;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_session::{Actor, End, EndReason, Failure, SessionState, Status};
+use tokenkeep::session::{Actor, End, EndReason, Failure, SessionState, Status};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};

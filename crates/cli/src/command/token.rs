@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_secret::SecretString;
-use tokenkeep_session::{TokenRequest, TokenSet};
+use tokenkeep::SecretString;
+use tokenkeep::config::parse_duration;
+use tokenkeep::session::{TokenRequest, TokenSet};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::moment::{parse_duration, rfc3339};
+use crate::moment::rfc3339;
 use crate::wait;
 
 /// Print an access token that is good.

@@ -54,7 +54,10 @@ impl Fixture {
 
     /// Nobody signed in yet.
     pub async fn empty() -> Self {
-        let mock = MockAuth0::start().await.unwrap();
+        Self::empty_at(MockAuth0::start().await.unwrap()).await
+    }
+
+    pub async fn empty_at(mock: MockAuth0) -> Self {
         let clock = ManualClock::at(SystemClock::shared().wall());
         let store = Arc::new(FlakyStore::default());
         let session = open(&store, &clock, "default").await;
@@ -133,6 +136,9 @@ pub struct FlakyStore {
 pub struct Script {
     failures: Mutex<VecDeque<StoreError>>,
     before_put: Mutex<Option<Hook>>,
+    hanging: std::sync::atomic::AtomicBool,
+    resumed: tokio::sync::Notify,
+    reads: std::sync::atomic::AtomicUsize,
     pub failed_puts: std::sync::atomic::AtomicUsize,
 }
 
@@ -152,7 +158,31 @@ impl FlakyStore {
         self.script.failed_puts.load(std::sync::atomic::Ordering::SeqCst)
     }
 
-    /// Before the next put under a lease, this happens.
+    /// Reads wait until `resume`, as those of a store whose disk is away do.
+    pub fn hang(&self) {
+        self.script.hanging.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub fn resume(&self) {
+        self.script.hanging.store(false, std::sync::atomic::Ordering::SeqCst);
+        self.script.resumed.notify_waiters();
+    }
+
+    /// How many reads there were, tries for the lease among them.
+    pub fn reads(&self) -> usize {
+        self.script.reads.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    async fn reading(&self) {
+        self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut resumed = Box::pin(self.script.resumed.notified());
+        resumed.as_mut().enable();
+        if self.script.hanging.load(std::sync::atomic::Ordering::SeqCst) {
+            resumed.await;
+        }
+    }
+
+    /// Before the next put, under a lease or not, this happens.
     pub fn before_put<F, Fut>(&self, hook: F)
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -165,9 +195,14 @@ impl FlakyStore {
 #[async_trait]
 impl SecretStore for FlakyStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.reading().await;
         self.inner.get(key).await
     }
     async fn put(&self, key: &Key, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
+        let hook = self.script.before_put.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook().await;
+        }
         self.inner.put(key, value, expected).await
     }
     async fn remove(&self, key: &Key, expected: Expected) -> Result<(), StoreError> {
@@ -180,12 +215,15 @@ impl SecretStore for FlakyStore {
         self.inner.keys().await
     }
     async fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
+        self.reading().await;
         self.inner.revision(key).await
     }
     async fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
+        self.reading().await;
         self.inner.note(key).await
     }
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
+        self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let lease = self.inner.lease(key, wait).await?;
         Ok(Lease::new(FlakyLease { lease, script: Arc::clone(&self.script) }))
     }

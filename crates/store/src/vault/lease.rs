@@ -18,7 +18,8 @@ use crate::{Expected, HandedLease, HeldLease, Key, Lease, Note, Revision, StoreE
 pub(super) struct VaultLease {
     shared: Arc<Shared>,
     key: Key,
-    held: Held,
+    /// Shared with a write that is under way: if its caller gives up, the lease lasts until the write has ended.
+    held: Arc<Held>,
 }
 
 /// The ranges that a lease holds: the one that tells that there are leases, and its own.
@@ -33,7 +34,7 @@ impl VaultLease {
             .await?
             .ok_or(StoreError::LeaseHeld { waited: wait })?;
         shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held }))
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
     }
 
     #[cfg(target_os = "linux")]
@@ -43,7 +44,7 @@ impl VaultLease {
             .map_err(|error| place::io("taking over a lease at", &shared.place.lock, error))?
             .ok_or(StoreError::LeaseHeld { waited: Duration::ZERO })?;
         shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held }))
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -62,7 +63,13 @@ impl HeldLease for VaultLease {
         check_size(value)?;
         let writer = writer(&self.shared).await?;
         let (shared, key, value) = (Arc::clone(&self.shared), self.key.clone(), value.clone());
-        blocking(move || shared.put(&writer, &key, &value, expected, Room::Use)).await
+        let held = Arc::clone(&self.held);
+        blocking(move || {
+            let put = shared.put(&writer, &key, &value, expected, Room::Use);
+            drop(held);
+            put
+        })
+        .await
     }
 
     async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
@@ -85,6 +92,7 @@ impl HeldLease for VaultLease {
 
     async fn release(self: Box<Self>) -> Result<(), StoreError> {
         let Self { shared, held, .. } = *self;
+        let Some(held) = Arc::into_inner(held) else { return Ok(()) };
         held.release().map_err(|error| place::io("releasing a lease at", &shared.place.lock, error))
     }
 }

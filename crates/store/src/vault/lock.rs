@@ -311,3 +311,68 @@ pub(super) mod system {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_a_file_that_was_replaced_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let disk = Disk::default();
+        let opened = || Held {
+            handle: system::Handle::open(&disk, &path).unwrap(),
+            ranges: Vec::new(),
+            ours: AtomicBool::new(true),
+        };
+        // Opened, and replaced before it is locked: by nothing, then by another file.
+        let held = opened();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(held.take(&disk, &path, &[WRITER]), Ok(Taken::Replaced)));
+        let held = opened();
+        std::fs::rename(&path, folder.path().join("old")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(held.take(&disk, &path, &[WRITER]), Ok(Taken::Replaced)));
+        assert!(matches!(opened().take(&disk, &path, &[WRITER]), Ok(Taken::All(_))));
+    }
+
+    #[test]
+    fn all_ranges_are_taken_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let disk = Disk::default();
+        let (one, other) = (Range::lease(&Tag([4; 16])), Range::lease(&Tag([8; 16])));
+        let first = Held::try_take(&disk, &path, &[LEASES, one]).unwrap().unwrap();
+        assert!(Held::try_take(&disk, &path, &[other, one]).unwrap().is_none());
+        let second =
+            Held::try_take(&disk, &path, &[LEASES, other]).unwrap().expect("what was tried was given back");
+        // Whoever changes the keys waits for every lease.
+        let exclusive = Range { exclusive: true, ..LEASES };
+        assert!(Held::try_take(&disk, &path, &[exclusive]).unwrap().is_none());
+        first.release().unwrap();
+        assert!(Held::try_take(&disk, &path, &[exclusive]).unwrap().is_none());
+        drop(second);
+        assert!(Held::try_take(&disk, &path, &[exclusive]).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lease_has_the_byte_that_the_format_says() {
+        let mut tag = [0xff; 16];
+        assert_eq!(Range::lease(&Tag(tag)).byte, 2 + (u64::MAX >> 2));
+        tag[..8].copy_from_slice(&13_u64.to_le_bytes());
+        assert_eq!(Range::lease(&Tag(tag)).byte, 2 + 3);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_differ() {
+        let mut pauses = Pauses::between(Duration::from_millis(8), Duration::from_millis(64));
+        for full in [8, 16, 32, 64, 64, 64] {
+            let pause = pauses.next();
+            assert!(
+                pause >= Duration::from_millis(full / 2) && pause <= Duration::from_millis(full),
+                "{pause:?}"
+            );
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::io;
 use super::disk::DiskFile;
 use super::frame::{FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
 use super::record::Keys;
-use super::way_in::AGE_MAGIC;
+use super::unwrap::AGE_MAGIC;
 
 /// Zeros up to a multiple of this are what a power cut leaves of an append that never reached the disk.
 const BLOCK: u64 = 4096;
@@ -142,6 +142,8 @@ impl Log {
         met: &mut dyn FnMut(Met),
     ) -> Result<(), ScanError> {
         let mut window = Window::new(file, len);
+        // Entries of a few KiB are the rule: a table of the right size at once, and never a large part of the file's.
+        self.entries.reserve(usize::try_from(len.saturating_sub(self.end) / BLOCK).unwrap_or(0).min(1 << 20));
         loop {
             let position = self.end;
             let bytes = window.at(position, HEAD_LEN)?;
@@ -292,16 +294,18 @@ struct Window<'a> {
     len: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// What was asked for last.
+    last: u64,
 }
 
 impl<'a> Window<'a> {
     /// Read at a time where frames are small, or where every byte counts.
     const LARGE: usize = 64 * 1024;
-    /// Read at a time where the heads are further apart than this.
-    const SMALL: usize = 512;
+    /// Where heads are further apart than this, they are read one by one: copying what lies between takes longer.
+    const FAR: u64 = 1024;
 
     fn new(file: &'a DiskFile, len: u64) -> Self {
-        Self { file, len, start: 0, bytes: Vec::new() }
+        Self { file, len, start: 0, bytes: Vec::new(), last: 0 }
     }
 
     /// Up to `want` bytes at `offset`; fewer only where the file ends.
@@ -309,14 +313,15 @@ impl<'a> Window<'a> {
         let end = offset.saturating_add(want as u64).min(self.len).max(offset);
         let window_end = self.start + self.bytes.len() as u64;
         if offset < self.start || end > window_end {
-            let near = offset.saturating_sub(window_end) < 4 * Self::SMALL as u64 && offset >= self.start;
-            let size = want.max(if near { Self::LARGE } else { Self::SMALL });
+            let near = offset.abs_diff(self.last) <= Self::FAR;
+            let size = if near { want.max(Self::LARGE) } else { want };
             let size = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(size);
             self.bytes.resize(size, 0);
             let read = self.file.read_at(&mut self.bytes, offset)?;
             self.bytes.truncate(read);
             self.start = offset;
         }
+        self.last = offset;
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
         let rest = self.bytes.get(from..).unwrap_or_default();
         Ok(&rest[..rest.len().min(want)])

@@ -18,7 +18,9 @@ mod new_file;
 mod passphrase;
 mod place;
 mod record;
+mod rewrite;
 mod status;
+mod unwrap;
 mod view;
 mod way_in;
 mod ways;
@@ -169,7 +171,7 @@ impl VaultOptions {
             view = view::load(&self.disk, &place, None, &mut |_| {})?;
             ways = view::found_ways(&view);
         }
-        let opened = way_in::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
+        let opened = unwrap::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
             self.is_listed(&view, &place, keys, way)
         })?;
         if !view.log.damage.is_empty() {

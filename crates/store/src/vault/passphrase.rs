@@ -7,10 +7,10 @@ use tokenkeep_secret::Secret;
 use super::argon2id::Costs;
 use super::frame::{FrameKind, Tag};
 use super::lock::Held;
+use super::rewrite::{NewWays, Rewrite};
 use super::view::{self, Shared};
 use super::way_in::NewWayIn;
 use super::ways::{self, WayKind};
-use super::write::{NewWays, Rewrite};
 use super::{Vault, blocking, writer};
 use crate::StoreError;
 

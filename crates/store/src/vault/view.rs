@@ -14,7 +14,7 @@ use super::frame::{BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX
 use super::log::{At, Damage, HeadState, Log, Met, ScanError};
 use super::place::{self, Place};
 use super::record::{Keys, Record};
-use super::way_in::FoundWay;
+use super::unwrap::FoundWay;
 use super::ways::{BadList, Ways};
 use crate::{Entry, Key, Note, Revision, StoreError};
 

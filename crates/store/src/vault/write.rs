@@ -1,4 +1,4 @@
-//! Changing the file: appending a frame, and writing the file anew without what is dead.
+//! Changing the file: comparing, appending a frame, and keeping room for the next.
 //!
 //! Everything here runs under the writer lock, blocks, and leaves nothing half-done when it fails.
 
@@ -8,11 +8,11 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use tokenkeep_secret::Secret;
 
 use super::disk::{FileId, is_full};
-use super::frame::{FrameKind, HEAD_LEN, Head, Header, Tag, frame};
+use super::frame::{FrameKind, Tag, frame};
 use super::lock::Held;
-use super::log::{At, HeadState};
-use super::new_file::NewFile;
+use super::log::At;
 use super::place;
+use super::rewrite::{Rewrite, compaction_is_due};
 use super::view::{Shared, View, doubtful};
 use crate::{Expected, Key, MAX_VALUE_BYTES, Note, Revision, StoreError};
 
@@ -24,8 +24,6 @@ const LARGEST_FRAME: u64 = MAX_VALUE_BYTES as u64 + RECORD_OVERHEAD;
 pub(super) const ROOM: u64 = MAX_VALUE_BYTES as u64 + 64 * 1024;
 /// Allocated beyond that at a time, so that not every put has to ask.
 const SLACK: u64 = 256 * 1024;
-/// Dead bytes below this are left alone.
-const COMPACT_ABOVE: u64 = 256 * 1024;
 
 /// What an append may do with the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,24 +34,6 @@ pub(super) enum Room {
     KeepOneFrame,
     /// Use it: the put for which it is kept.
     Use,
-}
-
-/// What a rewrite leaves out or replaces.
-#[derive(Default)]
-pub(super) struct Rewrite<'a> {
-    /// Entries, notes and damage are dropped.
-    pub(super) clear: bool,
-    /// A frame to put behind all others, and its seq.
-    pub(super) appended: Option<(&'a [u8], u64)>,
-    /// Way-in frames in place of those that are there, and the list of them.
-    pub(super) ways: Option<NewWays>,
-}
-
-/// New ways in: their frames, the frame of their list, and its seq.
-pub(super) struct NewWays {
-    pub(super) ways_in: Vec<Vec<u8>>,
-    pub(super) list: Vec<u8>,
-    pub(super) seq: u64,
 }
 
 impl Shared {
@@ -307,140 +287,4 @@ impl Shared {
         }
         Ok(())
     }
-
-    pub(super) fn compact_if_due(&self, view: &mut View) {
-        if compaction_is_due(view)
-            && let Err(error) = self.rewrite(view, Rewrite::default())
-        {
-            tracing::warn!(%error, "old bytes stay in the vault file until it can be written anew");
-        }
-    }
-
-    /// Compacts after a note, which left it to its caller.
-    pub(super) fn compact(&self, writer: &Held) -> Result<(), StoreError> {
-        let mut view = self.writable(writer)?;
-        self.compact_if_due(&mut view);
-        Ok(())
-    }
-
-    /// Writes the file anew with what is live, byte for byte and in its order, and damage that nothing has replaced.
-    pub(super) fn rewrite(&self, view: &mut View, change: Rewrite<'_>) -> Result<(), StoreError> {
-        let mut new = NewFile::create(&self.disk, &self.place)?;
-        let mut next_seq = self.next_seq(view);
-        for seq in [change.appended.map(|(_, seq)| seq), change.ways.as_ref().map(|ways| ways.seq)]
-            .into_iter()
-            .flatten()
-        {
-            next_seq = next_seq.max(seq.saturating_add(1));
-        }
-        new.push(&Header { key_id: view.log.header.key_id, next_seq }.encode())?;
-        match &change.ways {
-            Some(ways) => {
-                ways.ways_in.iter().try_for_each(|frame| new.push(frame))?;
-                new.push(&ways.list)?;
-            }
-            None => {
-                for at in &view.log.ways_in {
-                    copy_frame(&mut new, view, FrameKind::WayIn, Tag::NONE, *at)?;
-                }
-                if let Some(at) = view.log.ways {
-                    copy_frame(&mut new, view, FrameKind::Ways, Tag::NONE, at)?;
-                }
-            }
-        }
-        if !change.clear {
-            copy_live(&mut new, view)?;
-        }
-        if let Some((frame, _)) = change.appended {
-            new.push(frame)?;
-        }
-        let finished = new.finish();
-        self.seq_floor.fetch_max(next_seq, Ordering::SeqCst);
-        // Past the rename the new file is in place, whether or not the folder could be synced.
-        self.refresh(view)?;
-        finished
-    }
-}
-
-pub(super) fn compaction_is_due(view: &View) -> bool {
-    let dead = view.log.dead();
-    dead > COMPACT_ABOVE && dead > view.log.live
-}
-
-/// One thing that a rewrite keeps.
-enum Kept {
-    Frame(FrameKind, Tag, At),
-    Damage,
-}
-
-/// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
-fn copy_live(new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
-    let log = &view.log;
-    let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
-    for (tag, entry) in &log.entries {
-        // A removal matters only where damage before it may have held the entry.
-        if entry.removed && log.damage.is_empty() {
-            continue;
-        }
-        let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
-        kept.push((entry.at.offset, entry.at.size(), Kept::Frame(kind, *tag, entry.at)));
-    }
-    kept.extend(
-        log.notes.iter().map(|(tag, at)| (at.offset, at.size(), Kept::Frame(FrameKind::Note, *tag, *at))),
-    );
-    kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
-    kept.sort_unstable_by_key(|(offset, ..)| *offset);
-
-    let mut run = 0..0;
-    for (offset, len, what) in kept {
-        if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
-            if run.end != offset {
-                new.copy(&view.file, run.start, run.end - run.start)?;
-                run.start = offset;
-            }
-            run.end = offset + len;
-            continue;
-        }
-        new.copy(&view.file, run.start, run.end - run.start)?;
-        run = 0..0;
-        match what {
-            Kept::Frame(kind, tag, at) => copy_frame(new, view, kind, tag, at)?,
-            Kept::Damage => copy_damage(new, view, offset, len)?,
-        }
-    }
-    new.copy(&view.file, run.start, run.end - run.start)
-}
-
-/// Copies a frame. A head that had to be rebuilt is written whole again; a body that is cut short gets a head that says
-/// how much of it is left, and a checksum that it cannot match.
-fn copy_frame(
-    new: &mut NewFile<'_>,
-    view: &View,
-    kind: FrameKind,
-    tag: Tag,
-    at: At,
-) -> Result<(), StoreError> {
-    if at.head == HeadState::Valid {
-        return new.copy(&view.file, at.offset, at.size());
-    }
-    let mut body = vec![0; at.len as usize];
-    let read = view.file.read_at(&mut body, at.offset + HEAD_LEN as u64).unwrap_or(0);
-    body.truncate(read);
-    let mut head = Head::of(kind, at.seq, tag, &body);
-    if at.head == HeadState::BodyCut {
-        head.body_crc = !head.body_crc;
-    }
-    new.push(&head.encode())?;
-    new.push(&body)
-}
-
-/// Copies damage, and sees to it that it cannot be taken for a torn tail where it now stands.
-fn copy_damage(new: &mut NewFile<'_>, view: &View, offset: u64, len: u64) -> Result<(), StoreError> {
-    const STOP: [u8; HEAD_LEN] = [0xff; HEAD_LEN];
-    new.copy(&view.file, offset, len)?;
-    let mut last = [0; HEAD_LEN];
-    let stopped = len >= HEAD_LEN as u64
-        && view.file.read_at(&mut last, offset + len - HEAD_LEN as u64).is_ok_and(|read| read == HEAD_LEN)
-        && last == STOP;
-    if stopped { Ok(()) } else { new.push(&STOP) }
 }

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-
-use crate::moment::parse_duration;
+use tokenkeep::config::parse_duration;
 
 /// Sign in and keep the session.
 ///
-/// Without flags it signs in again as last time: issuer, client, audience, scope and flow are kept with the session, also
-/// after it has ended. With a source that opens one and no vault yet, it makes the vault and says so.
+/// Without flags it signs in again as last time: issuer, client, audience, scope, flow and user name are kept with the
+/// session, also after it has ended; a password is not. With a source that opens one and no vault yet, it makes the vault and says so.
 ///
 /// With --json it prints one line with verification_uri, verification_uri_complete, user_code and expires_in as soon as they
 /// are known (device flow), and one with the session at the end.

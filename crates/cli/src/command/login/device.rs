@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anstyle::Style;
 use serde::Serialize;
-use tokenkeep_auth0::{Device, DevicePrompt, TokenClient};
-use tokenkeep_session::{Session, SessionError, SignIn, SignedIn};
+use tokenkeep::auth0::{Device, DevicePrompt, TokenClient};
+use tokenkeep::session::{Session, SessionError, SignIn, SignedIn};
 use tokio::time::Instant;
 
 use crate::context::Context;

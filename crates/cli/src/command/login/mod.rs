@@ -7,11 +7,11 @@ mod plan;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use tokenkeep_auth0::{ClientCredentials, Password};
-use tokenkeep_clock::SystemClock;
-use tokenkeep_secret::SecretString;
-use tokenkeep_session::{Session, SessionError, SignedIn};
-use tokenkeep_store::StoreError;
+use tokenkeep::SecretString;
+use tokenkeep::auth0::{ClientCredentials, Password};
+use tokenkeep::clock::SystemClock;
+use tokenkeep::session::{Session, SessionError, SignedIn};
+use tokenkeep::store::StoreError;
 
 pub(crate) use args::LoginArgs;
 use plan::{How, Plan};
@@ -66,8 +66,9 @@ pub(crate) async fn run(context: &Context, args: LoginArgs) -> Result<Exit, Comm
         (Some(refresh_token), _) => session.adopt(&client, request, refresh_token).await,
         (None, How::Device) => device::sign_in(context, &session, &client, request).await,
         (None, How::Password) => {
-            let grant = password(context, &args, secrets.password)?;
-            session.sign_in(&client, request, grant).await
+            let (username, password) = credentials(context, plan.username.clone(), secrets.password)?;
+            let grant = Password::new(username.as_str(), password).realm(plan.realm.clone());
+            session.sign_in(&client, request.username(username), grant).await
         }
         (None, How::ClientCredentials) => session.sign_in(&client, request, ClientCredentials::new()).await,
     };
@@ -124,19 +125,19 @@ fn one_secret_from_stdin(context: &Context, args: &LoginArgs) -> Result<(), Comm
 }
 
 /// User name and password, asked for where they were not given.
-fn password(
+fn credentials(
     context: &Context,
-    args: &LoginArgs,
+    username: Option<String>,
     given: Option<SecretString>,
-) -> Result<Password, CommandError> {
+) -> Result<(String, SecretString), CommandError> {
     let missing = |flag: &str| {
         CommandError::usage(
             format!("--flow password needs {flag} where nobody can be asked"),
             format!("tokenkeep login --flow password {flag} …"),
         )
     };
-    let username = match &args.username {
-        Some(name) => name.clone(),
+    let username = match username {
+        Some(name) => name,
         None if context.prompt.allowed() => context.prompt.line("User name: ").map_err(unreadable)?,
         None => return Err(missing("--username")),
     };
@@ -145,7 +146,7 @@ fn password(
         None if context.prompt.allowed() => context.prompt.secret("Password: ").map_err(unreadable)?,
         None => return Err(missing("--password-file")),
     };
-    Ok(Password::new(username, password).realm(args.realm.clone()))
+    Ok((username, password))
 }
 
 fn report(

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep_auth0::{ClientAuthentication, Flow, TokenClient, TokenError, same_issuer};
-use tokenkeep_clock::Clock;
-use tokenkeep_secret::SecretString;
-use tokenkeep_session::{Settings, SignIn};
+use tokenkeep::SecretString;
+use tokenkeep::auth0::{ClientAuthentication, Flow, TokenClient, TokenError, same_issuer};
+use tokenkeep::clock::Clock;
+use tokenkeep::session::{Settings, SignIn};
 
 use super::args::{ClientAuth, FlowArg, LoginArgs};
 use crate::exit::CommandError;
@@ -34,6 +34,8 @@ pub(super) struct Plan {
     parameters: Vec<(String, String)>,
     ca_file: Option<PathBuf>,
     overlap: Option<Duration>,
+    pub(super) username: Option<String>,
+    pub(super) realm: Option<String>,
     pub(super) how: How,
 }
 
@@ -104,6 +106,14 @@ impl Plan {
                 None => known.and_then(|known| known.ca_file.clone()),
             },
             overlap: args.overlap.or_else(|| known.and_then(|known| known.overlap)),
+            username: args.username.clone().or_else(|| known.and_then(|known| known.username.clone())),
+            // Another user's realm is not this one's.
+            realm: args.realm.clone().or_else(|| {
+                known
+                    .filter(|known| args.username.is_none() || args.username == known.username)?
+                    .realm
+                    .clone()
+            }),
             how,
         })
     }
@@ -137,6 +147,12 @@ impl Plan {
         }
         if let Some(overlap) = self.overlap {
             request = request.overlap(overlap);
+        }
+        if let Some(username) = self.username.as_ref().filter(|_| self.how == How::Password) {
+            request = request.username(username);
+        }
+        if let Some(realm) = self.realm.as_ref().filter(|_| self.how == How::Password) {
+            request = request.realm(realm);
         }
         request
     }

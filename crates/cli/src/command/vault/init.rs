@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_store::{NewWayIn, StoreError, Vault};
+use tokenkeep::store::{NewWayIn, StoreError, Vault};
 
 use crate::command::vault::status::{WayFields, ways};
 use crate::context::Context;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_secret::Secret;
+use tokenkeep::Secret;
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};

@@ -3,7 +3,7 @@
 use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_store::{
+use tokenkeep::store::{
     Costs, Place, ProbedWay, SourceReport, SourceState, Vault, VaultProbe, VaultStatus, WayIn,
 };
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep_store::{FrameKind, FrameState, VaultFrame, VaultReport};
+use tokenkeep::store::{FrameKind, FrameState, VaultFrame, VaultReport};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};

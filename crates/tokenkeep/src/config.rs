@@ -9,10 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokenkeep_store::{Opening, Source, Sources, StoreError};
 use toml::de::{DeTable, DeValue};
-
-use crate::exit::CommandError;
-use crate::moment::parse_duration;
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -30,32 +28,51 @@ const SECRETS: [&str; 9] = [
     "private_key",
 ];
 
+/// A configuration file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}: {help}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// What is wrong, with which key on which line of which file; never the value.
+    pub message: String,
+    /// The command or the edit that mends it.
+    pub help: String,
+}
+
+impl From<ConfigError> for StoreError {
+    fn from(error: ConfigError) -> Self {
+        Self::Invalid { what: error.to_string() }
+    }
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Setting<T> {
+#[non_exhaustive]
+pub struct Setting<T> {
     /// The value.
-    pub(crate) value: T,
+    pub value: T,
     /// What set it, for messages: `vault in /etc/tokenkeep/config.toml, line 3`.
-    pub(crate) origin: String,
+    pub origin: String,
 }
 
 /// What the configuration files say. A key of the user's file hides the same key of the system's.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Config {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
     /// `vault`: the vault file.
-    pub(crate) vault: Option<Setting<PathBuf>>,
+    pub vault: Option<Setting<PathBuf>>,
     /// `session`: the session's name.
-    pub(crate) session: Option<Setting<String>>,
+    pub session: Option<Setting<String>>,
     /// `store`: the kind of store.
-    pub(crate) store: Option<Setting<String>>,
+    pub store: Option<Setting<String>>,
     /// `identity`: the private key file that opens the vault.
-    pub(crate) identity: Option<Setting<PathBuf>>,
+    pub identity: Option<Setting<PathBuf>>,
     /// `passphrase_file`: the file that holds the passphrase.
-    pub(crate) passphrase_file: Option<Setting<PathBuf>>,
+    pub passphrase_file: Option<Setting<PathBuf>>,
     /// `passphrase_command`: the command that prints the passphrase.
-    pub(crate) passphrase_command: Option<Setting<String>>,
+    pub passphrase_command: Option<Setting<String>>,
     /// `timeout`: how long a command may take.
-    pub(crate) timeout: Option<Setting<Duration>>,
+    pub timeout: Option<Setting<Duration>>,
 }
 
 impl Config {
@@ -63,12 +80,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A usage error for the first thing that is wrong in either.
-    pub(crate) fn load() -> Result<Self, CommandError> {
+    /// [`ConfigError`] for the first thing that is wrong in either.
+    pub fn load() -> Result<Self, ConfigError> {
         Self::load_from(&places(), home().as_deref())
     }
 
-    fn load_from(places: &[PathBuf], home: Option<&Path>) -> Result<Self, CommandError> {
+    fn load_from(places: &[PathBuf], home: Option<&Path>) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         for path in places {
             if let Some(text) = read(path)? {
@@ -78,8 +95,36 @@ impl Config {
         Ok(config)
     }
 
+    /// `opening` with the files' store and vault, which a flag or a variable beats.
+    #[must_use]
+    pub fn place(&self, mut opening: Opening) -> Opening {
+        if let Some(store) = &self.store {
+            opening = opening.configured_store(&store.origin, &store.value);
+        }
+        if let Some(path) = &self.vault {
+            opening = opening.configured_vault(&path.origin, &path.value);
+        }
+        opening
+    }
+
+    /// `sources` with what the files say of opening the vault, which a flag or a variable beats.
+    #[must_use]
+    pub fn sources(&self, mut sources: Sources) -> Sources {
+        if let Some(identity) = &self.identity {
+            sources = sources.config(&identity.origin, Source::IdentityFile(identity.value.clone()));
+        }
+        if let Some(path) = &self.passphrase_file {
+            sources = sources.config(&path.origin, Source::PassphraseFile(path.value.clone()));
+        }
+        if let Some(command) = &self.passphrase_command {
+            sources =
+                sources.config(&command.origin, Source::PassphraseCommand(command.value.clone().into()));
+        }
+        sources
+    }
+
     /// Takes what `text` sets and what is not set yet.
-    fn take(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Result<(), CommandError> {
+    fn take(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Result<(), ConfigError> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             wrong(path, line, "this is not TOML")
@@ -121,6 +166,40 @@ impl Config {
     }
 }
 
+/// Reads `90`, `90s`, `5m`, `1h`, `2d`, `500ms`, or several of them in a row, such as `1h30m`.
+///
+/// # Errors
+///
+/// What a duration looks like. The text itself is not repeated.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const SHAPE: &str =
+        "a duration is a number of seconds, or numbers with ms, s, m, h or d: 90, 90s, 5m, 1h30m";
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(SHAPE.to_owned());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().map_err(|_| SHAPE.to_owned())?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let millis_each = match &rest[digits..unit_end] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            // A bare number is seconds, but only by itself: `1h30` could mean either.
+            "" if digits == text.trim().len() => 1_000,
+            _ => return Err(SHAPE.to_owned()),
+        };
+        let millis = number.checked_mul(millis_each).ok_or_else(|| SHAPE.to_owned())?;
+        total = total.checked_add(Duration::from_millis(millis)).ok_or_else(|| SHAPE.to_owned())?;
+        rest = &rest[unit_end..];
+    }
+    Ok(total)
+}
+
 /// One `key = value`.
 struct Line<'a> {
     path: &'a Path,
@@ -131,7 +210,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn text(&self) -> Result<&str, CommandError> {
+    fn text(&self) -> Result<&str, ConfigError> {
         match self.value {
             DeValue::String(text) if !text.is_empty() => Ok(text),
             DeValue::String(_) => Err(self.wrong("is empty")),
@@ -140,7 +219,7 @@ impl Line<'_> {
     }
 
     /// An absolute path; `~/` stands for the home folder.
-    fn path(&self) -> Result<PathBuf, CommandError> {
+    fn path(&self) -> Result<PathBuf, ConfigError> {
         let text = self.text()?;
         let path = match text.strip_prefix("~/") {
             Some(rest) => {
@@ -155,9 +234,11 @@ impl Line<'_> {
         }
     }
 
-    fn store(&self) -> Result<String, CommandError> {
+    fn store(&self) -> Result<String, ConfigError> {
         let text = self.text()?;
-        let password = url::Url::parse(text).is_ok_and(|url| url.password().is_some());
+        let password = url::Url::parse(text).is_ok_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name.ends_with("password"))
+        });
         if password {
             return Err(self.wrong(
                 "holds a password, and secrets do not belong into a configuration file: use a .pgpass file",
@@ -166,7 +247,7 @@ impl Line<'_> {
         Ok(text.to_owned())
     }
 
-    fn duration(&self) -> Result<Duration, CommandError> {
+    fn duration(&self) -> Result<Duration, ConfigError> {
         let shape = |shape: String| self.wrong(&format!("is no duration: {shape}"));
         match self.value {
             DeValue::Integer(number) => parse_duration(number.as_str()).map_err(shape),
@@ -174,7 +255,7 @@ impl Line<'_> {
         }
     }
 
-    fn wrong(&self, what: &str) -> CommandError {
+    fn wrong(&self, what: &str) -> ConfigError {
         wrong(self.path, self.line, format!("`{}` {what}", self.key))
     }
 }
@@ -184,13 +265,11 @@ fn fill<T>(setting: &mut Option<Setting<T>>, value: T, line: &Line<'_>) {
     setting.get_or_insert_with(|| Setting { value, origin: origin() });
 }
 
-fn wrong(path: &Path, line: usize, what: impl fmt::Display) -> CommandError {
-    CommandError::new(
-        crate::exit::Exit::Usage,
-        "config",
-        format!("{}, line {line}: {what}", path.display()),
-        format!("edit {}; `tokenkeep --help` and docs/cli.md list the keys", path.display()),
-    )
+fn wrong(path: &Path, line: usize, what: impl fmt::Display) -> ConfigError {
+    ConfigError {
+        message: format!("{}, line {line}: {what}", path.display()),
+        help: format!("edit {}; `tokenkeep --help` and docs/cli.md list the keys", path.display()),
+    }
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -198,14 +277,10 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The text of a file, or `None` where there is none.
-fn read(path: &Path) -> Result<Option<String>, CommandError> {
-    let unreadable = |what: String| {
-        CommandError::new(
-            crate::exit::Exit::Usage,
-            "config",
-            format!("{} {what}", path.display()),
-            format!("ls -l {}", path.display()),
-        )
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let unreadable = |what: String| ConfigError {
+        message: format!("{} {what}", path.display()),
+        help: format!("ls -l {}", path.display()),
     };
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -269,7 +344,7 @@ fn home() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn load(user: &str, system: &str) -> Result<Config, CommandError> {
+    fn load(user: &str, system: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let places = ["user.toml", "system.toml", "absent.toml"].map(|name| folder.path().join(name));
         fs::write(&places[0], user).unwrap();
@@ -316,6 +391,8 @@ mod tests {
             ("\n\npassphrase = \"canary\"", "line 3: `passphrase` is a secret"),
             ("client_secret = \"canary\"", "line 1: `client_secret` is a secret"),
             ("store = \"postgres://u:canary@h/d\"", "line 1: `store` holds a password"),
+            ("store = \"postgres://h/d?user=u&password=canary\"", "line 1: `store` holds a password"),
+            ("store = \"postgres://h/d?sslpassword=canary\"", "line 1: `store` holds a password"),
             ("vault = 1", "`vault` must be a string"),
             ("vault = \"canary/relative\"", "`vault` must be an absolute path"),
             ("session = \"\"", "`session` is empty"),
@@ -327,7 +404,6 @@ mod tests {
         ];
         for (text, expected) in cases {
             let error = load(text, "").unwrap_err();
-            assert_eq!(error.exit, crate::exit::Exit::Usage);
             assert!(error.message.contains(expected), "{text}: {error}");
             assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         }
@@ -349,5 +425,26 @@ mod tests {
                 .message
                 .contains("is not a file")
         );
+    }
+
+    #[test]
+    fn durations_are_read_in_every_form() {
+        for (text, seconds) in
+            [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("2d", 172_800), ("1h30m", 5400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration(" 0 "), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_without_being_repeated() {
+        for text in
+            ["", " ", "s", "-1", "1.5", "5 m", "1h30", "5x", "99999999999999999999", "99999999999999999d"]
+        {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.starts_with("a duration is"), "{text}: {error}");
+        }
     }
 }
