@@ -18,7 +18,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use mock_auth0::{MockAuth0, Tokens};
-use tokenkeep::store::{Key, Opener, SecretStore, Unlock, Vault};
+use tokenkeep::Secret;
+use tokenkeep::store::{Expected, Key, Opener, SecretStore, Unlock, Vault};
 use tokenkeep_clock::SystemClock;
 
 pub use places::{Mounts, NOBODY, Outsider, is_root, set_mode, told_as_untested};
@@ -204,12 +205,26 @@ impl Home {
         home
     }
 
-    /// Signs in anew with an access token that is born expired.
+    /// Signs in anew, and lets the access token expire.
     pub fn expire_at(&self, mock: &MockAuth0) {
-        let lifetime = mock.settings().access_token_secs;
-        mock.configure(|settings| settings.access_token_secs = 0);
         self.sign_in(mock);
-        mock.configure(|settings| settings.access_token_secs = lifetime);
+        self.let_expire("default");
+    }
+
+    /// Makes the stored access tokens of a session as old as their life is long, and an hour older.
+    pub fn let_expire(&self, session: &str) {
+        let mut record = self.stored_record(session).unwrap();
+        for access in record["access"].as_array_mut().unwrap() {
+            let age = access["lifetime_ms"].as_u64().unwrap() + 3_600_000;
+            access["born"]["wall"] = (access["born"]["wall"].as_u64().unwrap() - age).into();
+            // Of an earlier boot, or this machine's uptime would decide.
+            access["born"]["boot_id"] = "an earlier boot".into();
+        }
+        finish(async {
+            let key = Key::new(format!("session/{session}")).unwrap();
+            let value = Secret::new(rmp_serde::to_vec_named(&record).unwrap());
+            self.open_vault().await.put(&key, &value, Expected::Any).await.unwrap();
+        });
     }
 
     /// Whether the session's family is alive: one more renewal, which every lost or doubly used token would end.
@@ -227,8 +242,7 @@ impl Home {
 
     /// The stored session of this name.
     pub fn stored_record(&self, session: &str) -> Option<serde_json::Value> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        finish(async {
             let key = Key::new(format!("session/{session}")).unwrap();
             let entry = self.open_vault().await.get(&key).await.unwrap()?;
             Some(rmp_serde::from_slice(entry.value.expose()).unwrap())
@@ -241,6 +255,15 @@ impl Home {
         let unlock = Unlock::new(Opener::Identity(text.into()), "the test's identity");
         Vault::open(&self.vault, &unlock).await.unwrap()
     }
+}
+
+/// Runs `future` to its end, also where a test has a runtime of its own.
+fn finish<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let run =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+        scope.spawn(run).join().unwrap()
+    })
 }
 
 /// A number from 0 to 1.
