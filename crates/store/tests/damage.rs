@@ -397,3 +397,34 @@ async fn what_decoding_says_never_shows_what_is_stored() {
     }
     assert!(said.len() >= 2, "too few different errors were seen: {said:?}");
 }
+
+#[tokio::test]
+async fn a_removal_that_does_not_open_takes_nothing_away() {
+    let (scene, bytes, report) = small_vault().await;
+    // What is written without a key: the head of a removal of `a`, every checksum made right, and a body of noise.
+    let put_of_a = report.frames.iter().rfind(|frame| frame.key == Some(key("a"))).unwrap();
+    let start = usize::try_from(put_of_a.offset).unwrap();
+    let body = [0x55; 120];
+    let mut head = bytes[start..start + 40].to_vec();
+    head[3] = FrameKind::Removed.code();
+    head[4..8].copy_from_slice(&120_u32.to_le_bytes());
+    head[8..16].copy_from_slice(&1_000_u64.to_le_bytes());
+    head[32..36].copy_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    let crc = crc32c::crc32c(&head[..36]);
+    head[36..40].copy_from_slice(&crc.to_le_bytes());
+    scene.replace(&[&bytes[..], &head, &body].concat());
+    let vault = scene.open().await;
+    let expected = [Reads::Corrupt, Reads::Value(b"the b".to_vec()), Reads::Nothing];
+    check_entries(&vault, &expected, "before").await;
+    assert!(matches!(vault.revision(&key("a")).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(vault.keys().await, Err(StoreError::Corrupt { .. })));
+    let swap = vault.put(&key("a"), &value("x"), Expected::Absent).await;
+    assert!(matches!(swap, Err(StoreError::Corrupt { .. })), "{swap:?}");
+    // It stays so when the file is written anew, and until it is asked for.
+    vault.put(&key("d"), &value("new"), Expected::Absent).await.unwrap();
+    vault.remove(&key("d"), Expected::Any).await.unwrap();
+    check_entries(&scene.open().await, &expected, "written anew").await;
+    vault.remove(&key("a"), Expected::Any).await.unwrap();
+    assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Nothing);
+    assert_eq!(scene.open().await.keys().await.unwrap(), [key("b")]);
+}

@@ -73,7 +73,7 @@ impl Shared {
             }
         }
         if !change.clear {
-            copy_live(&mut new, view)?;
+            self.copy_live(&mut new, view)?;
         }
         if let Some((frame, _)) = change.appended {
             new.push(frame)?;
@@ -83,6 +83,44 @@ impl Shared {
         // Past the rename the new file is in place, whether or not the folder could be synced.
         self.refresh(view)?;
         finished
+    }
+
+    /// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
+    fn copy_live(&self, new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
+        let log = &view.log;
+        let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
+        for (tag, entry) in &log.entries {
+            // A removal matters only where damage before it may have held the entry, or where it is damaged itself.
+            if entry.removed && log.damage.is_empty() && self.check_removal(view, tag, entry.at).is_ok() {
+                continue;
+            }
+            let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
+            kept.push((entry.at.offset, entry.at.size(), Kept::Frame(kind, *tag, entry.at)));
+        }
+        kept.extend(
+            log.notes.iter().map(|(tag, at)| (at.offset, at.size(), Kept::Frame(FrameKind::Note, *tag, *at))),
+        );
+        kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
+        kept.sort_unstable_by_key(|(offset, ..)| *offset);
+
+        let mut run = 0..0;
+        for (offset, len, what) in kept {
+            if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
+                if run.end != offset {
+                    new.copy(&view.file, run.start, run.end - run.start)?;
+                    run.start = offset;
+                }
+                run.end = offset + len;
+                continue;
+            }
+            new.copy(&view.file, run.start, run.end - run.start)?;
+            run = 0..0;
+            match what {
+                Kept::Frame(kind, tag, at) => copy_frame(new, view, kind, tag, at)?,
+                Kept::Damage => copy_damage(new, view, offset, len)?,
+            }
+        }
+        new.copy(&view.file, run.start, run.end - run.start)
     }
 }
 
@@ -95,44 +133,6 @@ pub(super) fn compaction_is_due(view: &View) -> bool {
 enum Kept {
     Frame(FrameKind, Tag, At),
     Damage,
-}
-
-/// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
-fn copy_live(new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
-    let log = &view.log;
-    let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
-    for (tag, entry) in &log.entries {
-        // A removal matters only where damage before it may have held the entry.
-        if entry.removed && log.damage.is_empty() {
-            continue;
-        }
-        let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
-        kept.push((entry.at.offset, entry.at.size(), Kept::Frame(kind, *tag, entry.at)));
-    }
-    kept.extend(
-        log.notes.iter().map(|(tag, at)| (at.offset, at.size(), Kept::Frame(FrameKind::Note, *tag, *at))),
-    );
-    kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
-    kept.sort_unstable_by_key(|(offset, ..)| *offset);
-
-    let mut run = 0..0;
-    for (offset, len, what) in kept {
-        if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
-            if run.end != offset {
-                new.copy(&view.file, run.start, run.end - run.start)?;
-                run.start = offset;
-            }
-            run.end = offset + len;
-            continue;
-        }
-        new.copy(&view.file, run.start, run.end - run.start)?;
-        run = 0..0;
-        match what {
-            Kept::Frame(kind, tag, at) => copy_frame(new, view, kind, tag, at)?,
-            Kept::Damage => copy_damage(new, view, offset, len)?,
-        }
-    }
-    new.copy(&view.file, run.start, run.end - run.start)
 }
 
 /// Copies a frame. A head that had to be rebuilt is written whole again; a body that is cut short gets a head that says

@@ -13,7 +13,7 @@ use super::lock::Held;
 use super::log::At;
 use super::place;
 use super::rewrite::{Rewrite, compaction_is_due};
-use super::view::{Shared, View, doubtful};
+use super::view::{Shared, View};
 use crate::{Expected, Key, MAX_VALUE_BYTES, Note, Revision, StoreError};
 
 /// More than the largest record has around its value: head, nonce, AEAD tag, MessagePack, and the longest key.
@@ -83,16 +83,16 @@ impl Shared {
         tag: &Tag,
         expected: Expected,
     ) -> Result<Option<At>, StoreError> {
-        let mut found = view.log.entry(tag);
+        let mut found = self.entry(view, tag);
         if found.is_err() {
             self.reload(view)?;
-            found = view.log.entry(tag);
+            found = self.entry(view, tag);
         }
         let stored = match (found, expected) {
             (Ok(stored), _) => stored,
             // Whatever was there, it is replaced.
             (Err(_), Expected::Any) => return Ok(None),
-            (Err(damage), _) => return Err(StoreError::Corrupt { what: doubtful(damage) }),
+            (Err(what), _) => return Err(StoreError::Corrupt { what }),
         };
         let revision = stored.map(|at| Revision::new(at.seq));
         let as_expected = match expected {
@@ -126,7 +126,8 @@ impl Shared {
         let mut view = self.writable(writer)?;
         let tag = self.keys.tag_of(key.as_str());
         let stored = self.check_expected(&mut view, &tag, expected)?;
-        if stored.is_none() && !view.log.notes.contains_key(&tag) && view.log.damage.is_empty() {
+        let nothing_there = stored.is_none() && self.entry(&view, &tag).is_ok();
+        if nothing_there && !view.log.notes.contains_key(&tag) && view.log.damage.is_empty() {
             return Ok(());
         }
         let seq = self.next_seq(&view);
