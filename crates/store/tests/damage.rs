@@ -428,3 +428,41 @@ async fn a_removal_that_does_not_open_takes_nothing_away() {
     assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Nothing);
     assert_eq!(scene.open().await.keys().await.unwrap(), [key("b")]);
 }
+
+#[tokio::test]
+async fn clearing_a_vault_whose_list_of_ways_in_is_lost_does_not_shut_everyone_out() {
+    let (scene, bytes, report) = small_vault().await;
+    let list = report.frames.iter().find(|frame| frame.kind == Some(FrameKind::Ways)).unwrap();
+    let start = usize::try_from(list.offset).unwrap();
+    let mut broken = bytes.clone();
+    broken[start..start + usize::try_from(list.bytes).unwrap()].fill(0x55);
+    scene.replace(&broken);
+    let vault = scene.open().await;
+    let cleared = vault.clear().await;
+    assert!(matches!(cleared, Err(StoreError::Corrupt { .. })), "{cleared:?}");
+    assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Value(b"new a".to_vec()));
+}
+
+#[tokio::test]
+async fn what_another_wrote_over_a_frame_that_was_cut_off_again_is_not_taken_for_damage_when_writing_anew() {
+    let scene = Scene::in_memory().await;
+    scene.vault.put(&key("b"), &value("the b"), Expected::Absent).await.unwrap();
+    let before = scene.bytes().len() as u64;
+    scene.vault.put(&key("a"), &value("unsynced"), Expected::Absent).await.unwrap();
+    let reader = scene.open().await;
+    assert!(reader.revision(&key("a")).await.unwrap().is_some());
+    // As a writer leaves it whose sync failed and who could not write the file anew.
+    std::fs::OpenOptions::new().write(true).open(&scene.path).unwrap().set_len(before).unwrap();
+    let other = scene.open().await;
+    other
+        .put(&key("a"), &value("a value that is longer than the one before"), Expected::Absent)
+        .await
+        .unwrap();
+    reader.put(&key("d"), &value("new"), Expected::Any).await.unwrap();
+    reader.remove(&key("d"), Expected::Any).await.unwrap();
+    let fresh = scene.open().await;
+    assert_eq!(fresh.verify(false).await.unwrap().damaged().count(), 0);
+    assert_eq!(reads(&fresh, &key("b")).await, Reads::Value(b"the b".to_vec()));
+    let a = b"a value that is longer than the one before".to_vec();
+    assert_eq!(reads(&fresh, &key("a")).await, Reads::Value(a));
+}

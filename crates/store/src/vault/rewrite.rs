@@ -7,6 +7,7 @@ use super::frame::{FrameKind, HEAD_LEN, Head, Header, Tag};
 use super::lock::Held;
 use super::log::{At, HeadState};
 use super::new_file::NewFile;
+use super::place;
 use super::view::{Shared, View};
 use crate::StoreError;
 
@@ -48,7 +49,19 @@ impl Shared {
     }
 
     /// Writes the file anew with what is live, byte for byte and in its order, and damage that nothing has replaced.
+    ///
+    /// The file is read once more for it: what this drops is gone, and a handle's view may be of frames that another
+    /// writer cut off and wrote over since.
     pub(super) fn rewrite(&self, view: &mut View, change: Rewrite<'_>) -> Result<(), StoreError> {
+        self.reload(view)?;
+        if change.clear && view.log.ways.is_none() {
+            return Err(StoreError::Corrupt {
+                what: "the list of ways in is nowhere to be found, and a cleared vault without one would open for \
+                       nobody; nothing was cleared"
+                    .to_owned(),
+            });
+        }
+        let replaced = view.id;
         let mut new = NewFile::create(&self.disk, &self.place)?;
         let mut next_seq = self.next_seq(view);
         for seq in [change.appended.map(|(_, seq)| seq), change.ways.as_ref().map(|ways| ways.seq)]
@@ -82,6 +95,10 @@ impl Shared {
         self.seq_floor.fetch_max(next_seq, Ordering::SeqCst);
         // Past the rename the new file is in place, whether or not the folder could be synced.
         self.refresh(view)?;
+        if finished.is_err() && view.id != replaced {
+            // After a power cut the folder may still name the old file: nothing that is appended here is durable.
+            self.distrust(view.id);
+        }
         finished
     }
 
@@ -148,7 +165,10 @@ fn copy_frame(
         return new.copy(&view.file, at.offset, at.size());
     }
     let mut body = vec![0; at.len as usize];
-    let read = view.file.read_at(&mut body, at.offset + HEAD_LEN as u64).unwrap_or(0);
+    let read = view
+        .file
+        .read_at(&mut body, at.offset + HEAD_LEN as u64)
+        .map_err(|error| place::io("reading", new.path(), error))?;
     body.truncate(read);
     let mut head = Head::of(kind, at.seq, tag, &body);
     if at.head == HeadState::BodyCut {
