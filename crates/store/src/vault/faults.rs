@@ -314,3 +314,14 @@ async fn a_file_whose_name_may_not_be_durable_is_not_trusted_with_the_next_write
     scene.vault.put(&scene.key, &value("three"), Expected::At(second)).await.unwrap();
     assert_eq!(scene.inode(), inode, "written anew though nothing failed");
 }
+
+#[tokio::test]
+async fn the_names_of_the_folders_that_a_vault_is_made_in_are_made_durable_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Arc::new(Script::default());
+    let mut options = VaultOptions::new();
+    options.disk.faults = Some(Arc::clone(&script) as Arc<dyn Faults>);
+    let path = folder.path().join("one/two/v");
+    options.create(&path, vec![NewWayIn::recipient(RECIPIENT)]).await.unwrap();
+    assert_eq!(script.count(Op::SyncFolder), 3, "of the vault in two, of two in one, of one");
+}
