@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use scene::{Scene, key, value};
 use tokenkeep_store::{
-    Expected, FrameKind, FrameState, Key, Note, SecretStore, StoreError, Unlock, Vault, VaultReport,
+    Expected, FrameKind, FrameState, Key, NewWayIn, Note, SecretStore, StoreError, Unlock, Vault, VaultReport,
 };
 
 /// What each key reads as: its value, nothing, or an error.
@@ -465,4 +465,23 @@ async fn what_another_wrote_over_a_frame_that_was_cut_off_again_is_not_taken_for
     assert_eq!(reads(&fresh, &key("b")).await, Reads::Value(b"the b".to_vec()));
     let a = b"a value that is longer than the one before".to_vec();
     assert_eq!(reads(&fresh, &key("a")).await, Reads::Value(a));
+}
+
+#[tokio::test]
+async fn a_damaged_way_in_stays_damaged_and_stays_there_when_a_passphrase_is_replaced() {
+    let scene =
+        Scene::with(vec![scene::cheap_passphrase("one"), NewWayIn::recipient(scene::RECIPIENT)]).await;
+    let report = scene.vault.verify(false).await.unwrap();
+    let way = report.frames.iter().rfind(|frame| frame.kind == Some(FrameKind::WayIn)).unwrap();
+    let mut bytes = scene.bytes();
+    bytes[usize::try_from(way.offset + way.bytes).unwrap() - 1] ^= 1;
+    scene.replace(&bytes);
+    for (old, new) in [("one", "two"), ("two", "three")] {
+        let unlock = Unlock::passphrase(value(old), "test");
+        let vault = Vault::open(&scene.path, &unlock).await.unwrap();
+        vault.replace_passphrase(value(new), None).await.unwrap();
+        let damaged =
+            vault.verify(false).await.unwrap().damaged().map(|frame| frame.kind).collect::<Vec<_>>();
+        assert_eq!(damaged, [Some(FrameKind::WayIn)], "{new}");
+    }
 }

@@ -10,7 +10,9 @@ use tokenkeep_clock::Clock;
 use tokenkeep_secret::Secret;
 
 use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
-use super::frame::{BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
+use super::frame::{
+    BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag, damaged_frame, frame,
+};
 use super::log::{At, Damage, HeadState, Log, Met, ScanError};
 use super::place::{self, Place};
 use super::record::{Keys, Record};
@@ -184,8 +186,9 @@ pub(super) fn found_ways(view: &View) -> Vec<FoundWay> {
                 (body, false)
             }
         };
-        let frame = super::frame::frame(FrameKind::WayIn, 0, Tag::NONE, &body.0);
-        FoundWay { offset: at.offset, frame, whole: body.1 }
+        let (body, whole) = body;
+        let make = if whole { frame } else { damaged_frame };
+        FoundWay { offset: at.offset, frame: make(FrameKind::WayIn, 0, Tag::NONE, &body), whole }
     };
     view.log.ways_in.iter().map(found).collect()
 }
