@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use scene::{Scene, key, value};
 use tokenkeep_store::{
-    Expected, FrameKind, FrameState, Key, Note, SecretStore, StoreError, Unlock, Vault, VaultReport,
+    Expected, FrameKind, FrameState, Key, NewWayIn, Note, SecretStore, StoreError, Unlock, Vault, VaultReport,
 };
 
 /// What each key reads as: its value, nothing, or an error.
@@ -396,4 +396,92 @@ async fn what_decoding_says_never_shows_what_is_stored() {
         said.insert(text.split(" at byte").next().unwrap_or_default().to_owned(), at);
     }
     assert!(said.len() >= 2, "too few different errors were seen: {said:?}");
+}
+
+#[tokio::test]
+async fn a_removal_that_does_not_open_takes_nothing_away() {
+    let (scene, bytes, report) = small_vault().await;
+    // What is written without a key: the head of a removal of `a`, every checksum made right, and a body of noise.
+    let put_of_a = report.frames.iter().rfind(|frame| frame.key == Some(key("a"))).unwrap();
+    let start = usize::try_from(put_of_a.offset).unwrap();
+    let body = [0x55; 120];
+    let mut head = bytes[start..start + 40].to_vec();
+    head[3] = FrameKind::Removed.code();
+    head[4..8].copy_from_slice(&120_u32.to_le_bytes());
+    head[8..16].copy_from_slice(&1_000_u64.to_le_bytes());
+    head[32..36].copy_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    let crc = crc32c::crc32c(&head[..36]);
+    head[36..40].copy_from_slice(&crc.to_le_bytes());
+    scene.replace(&[&bytes[..], &head, &body].concat());
+    let vault = scene.open().await;
+    let expected = [Reads::Corrupt, Reads::Value(b"the b".to_vec()), Reads::Nothing];
+    check_entries(&vault, &expected, "before").await;
+    assert!(matches!(vault.revision(&key("a")).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(vault.keys().await, Err(StoreError::Corrupt { .. })));
+    let swap = vault.put(&key("a"), &value("x"), Expected::Absent).await;
+    assert!(matches!(swap, Err(StoreError::Corrupt { .. })), "{swap:?}");
+    // It stays so when the file is written anew, and until it is asked for.
+    vault.put(&key("d"), &value("new"), Expected::Absent).await.unwrap();
+    vault.remove(&key("d"), Expected::Any).await.unwrap();
+    check_entries(&scene.open().await, &expected, "written anew").await;
+    vault.remove(&key("a"), Expected::Any).await.unwrap();
+    assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Nothing);
+    assert_eq!(scene.open().await.keys().await.unwrap(), [key("b")]);
+}
+
+#[tokio::test]
+async fn clearing_a_vault_whose_list_of_ways_in_is_lost_does_not_shut_everyone_out() {
+    let (scene, bytes, report) = small_vault().await;
+    let list = report.frames.iter().find(|frame| frame.kind == Some(FrameKind::Ways)).unwrap();
+    let start = usize::try_from(list.offset).unwrap();
+    let mut broken = bytes.clone();
+    broken[start..start + usize::try_from(list.bytes).unwrap()].fill(0x55);
+    scene.replace(&broken);
+    let vault = scene.open().await;
+    let cleared = vault.clear().await;
+    assert!(matches!(cleared, Err(StoreError::Corrupt { .. })), "{cleared:?}");
+    assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Value(b"new a".to_vec()));
+}
+
+#[tokio::test]
+async fn what_another_wrote_over_a_frame_that_was_cut_off_again_is_not_taken_for_damage_when_writing_anew() {
+    let scene = Scene::in_memory().await;
+    scene.vault.put(&key("b"), &value("the b"), Expected::Absent).await.unwrap();
+    let before = scene.bytes().len() as u64;
+    scene.vault.put(&key("a"), &value("unsynced"), Expected::Absent).await.unwrap();
+    let reader = scene.open().await;
+    assert!(reader.revision(&key("a")).await.unwrap().is_some());
+    // As a writer leaves it whose sync failed and who could not write the file anew.
+    std::fs::OpenOptions::new().write(true).open(&scene.path).unwrap().set_len(before).unwrap();
+    let other = scene.open().await;
+    other
+        .put(&key("a"), &value("a value that is longer than the one before"), Expected::Absent)
+        .await
+        .unwrap();
+    reader.put(&key("d"), &value("new"), Expected::Any).await.unwrap();
+    reader.remove(&key("d"), Expected::Any).await.unwrap();
+    let fresh = scene.open().await;
+    assert_eq!(fresh.verify(false).await.unwrap().damaged().count(), 0);
+    assert_eq!(reads(&fresh, &key("b")).await, Reads::Value(b"the b".to_vec()));
+    let a = b"a value that is longer than the one before".to_vec();
+    assert_eq!(reads(&fresh, &key("a")).await, Reads::Value(a));
+}
+
+#[tokio::test]
+async fn a_damaged_way_in_stays_damaged_and_stays_there_when_a_passphrase_is_replaced() {
+    let scene =
+        Scene::with(vec![scene::cheap_passphrase("one"), NewWayIn::recipient(scene::RECIPIENT)]).await;
+    let report = scene.vault.verify(false).await.unwrap();
+    let way = report.frames.iter().rfind(|frame| frame.kind == Some(FrameKind::WayIn)).unwrap();
+    let mut bytes = scene.bytes();
+    bytes[usize::try_from(way.offset + way.bytes).unwrap() - 1] ^= 1;
+    scene.replace(&bytes);
+    for (old, new) in [("one", "two"), ("two", "three")] {
+        let unlock = Unlock::passphrase(value(old), "test");
+        let vault = Vault::open(&scene.path, &unlock).await.unwrap();
+        vault.replace_passphrase(value(new), None).await.unwrap();
+        let damaged =
+            vault.verify(false).await.unwrap().damaged().map(|frame| frame.kind).collect::<Vec<_>>();
+        assert_eq!(damaged, [Some(FrameKind::WayIn)], "{new}");
+    }
 }

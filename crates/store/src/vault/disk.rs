@@ -130,13 +130,22 @@ impl Disk {
         std::fs::read_link(path)
     }
 
-    /// Makes `folder` and those above it that are missing, open to nobody else.
+    /// Makes `folder` and those above it that are missing, open to nobody else, and their names durable.
     pub(super) fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(folder)
+        builder.create(folder)?;
+        for parent in missing.into_iter().filter_map(Path::parent) {
+            match self.sync_folder(parent) {
+                // One may make folders where one may not read.
+                Err(error) if is_forbidden(&error) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens a vault file that exists. A symlink or a mounted file in its place is an error: `ELOOP`, `EXDEV`.

@@ -242,3 +242,86 @@ async fn a_put_syncs_once_and_a_note_never() {
     lease.set_note(&crate::Note::new(b"note".to_vec()).unwrap()).await.unwrap();
     assert_eq!(syncs(&scene), before + 1);
 }
+
+/// Lets another task look at the vault in the middle of a write: whatever is asked before an operation.
+struct Looking {
+    at: Op,
+    errno: i32,
+    vault: Mutex<Option<Vault>>,
+    seen: Mutex<Vec<Option<crate::Revision>>>,
+}
+
+impl std::fmt::Debug for Looking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Looking")
+    }
+}
+
+impl Faults for Looking {
+    fn before(&self, op: Op) -> Option<Fault> {
+        if op != self.at {
+            return None;
+        }
+        let vault = self.vault.lock().unwrap().take()?;
+        let seen = vault.shared.revision(&Key::new("k").unwrap()).unwrap();
+        self.seen.lock().unwrap().push(seen);
+        Some(Fault::Errno(self.errno))
+    }
+}
+
+#[tokio::test]
+async fn a_reader_in_the_middle_of_a_failed_sync_does_not_keep_the_file_from_being_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let looking =
+        Arc::new(Looking { at: Op::SyncData, errno: EIO, vault: Mutex::default(), seen: Mutex::default() });
+    let mut options = VaultOptions::new();
+    options.disk.faults = Some(Arc::clone(&looking) as Arc<dyn Faults>);
+    let vault = options.create(folder.path().join("v"), vec![NewWayIn::recipient(RECIPIENT)]).await.unwrap();
+    *looking.vault.lock().unwrap() = Some(vault.clone());
+    let key = Key::new("k").unwrap();
+    let revision = vault.put(&key, &value("one"), Expected::Absent).await.unwrap();
+    assert_eq!(*looking.seen.lock().unwrap(), [Some(revision)], "nobody looked");
+    let other = Vault::open(vault.path(), &Unlock::identity(IDENTITY, "test")).await.unwrap();
+    assert_eq!(other.get(&key).await.unwrap().unwrap().value.expose(), b"one");
+}
+
+#[tokio::test]
+async fn the_revision_of_a_write_whose_sync_failed_is_not_given_to_another() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    scene.script.once(Op::SyncData, Fault::Errno(EIO));
+    scene.script.once(Op::Create, Fault::Errno(ENOSPC));
+    assert!(scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.is_err());
+    // Whoever read meanwhile may have seen it at the next revision.
+    let second = scene.vault.put(&scene.key, &value("three"), Expected::At(first)).await.unwrap();
+    assert!(second.get() > first.get() + 1, "{second} may have been seen with another value");
+}
+
+#[tokio::test]
+async fn a_file_whose_name_may_not_be_durable_is_not_trusted_with_the_next_write() {
+    let scene = Scene::new().await;
+    scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    scene.script.once(Op::SyncFolder, Fault::Errno(EIO));
+    // Removed, and the file written anew; but after a power cut the folder may name the old one.
+    scene.vault.remove(&scene.key, Expected::Any).await.unwrap();
+    let renamed = scene.inode();
+    let synced = scene.script.count(Op::SyncFolder);
+    let second = scene.vault.put(&scene.key, &value("two"), Expected::Absent).await.unwrap();
+    assert!(scene.script.count(Op::SyncFolder) > synced, "appended to a file whose name may be lost");
+    assert_ne!(scene.inode(), renamed);
+    assert_eq!(scene.stored().await, Some((b"two".to_vec(), second)));
+    let inode = scene.inode();
+    scene.vault.put(&scene.key, &value("three"), Expected::At(second)).await.unwrap();
+    assert_eq!(scene.inode(), inode, "written anew though nothing failed");
+}
+
+#[tokio::test]
+async fn the_names_of_the_folders_that_a_vault_is_made_in_are_made_durable_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Arc::new(Script::default());
+    let mut options = VaultOptions::new();
+    options.disk.faults = Some(Arc::clone(&script) as Arc<dyn Faults>);
+    let path = folder.path().join("one/two/v");
+    options.create(&path, vec![NewWayIn::recipient(RECIPIENT)]).await.unwrap();
+    assert_eq!(script.count(Op::SyncFolder), 3, "of the vault in two, of two in one, of one");
+}

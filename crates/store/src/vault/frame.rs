@@ -221,6 +221,13 @@ pub(super) fn frame(kind: FrameKind, seq: u64, tag: Tag, body: &[u8]) -> Vec<u8>
     bytes
 }
 
+/// A frame around a damaged body: with a checksum that it does not match, so that it stays damaged.
+pub(super) fn damaged_frame(kind: FrameKind, seq: u64, tag: Tag, body: &[u8]) -> Vec<u8> {
+    let mut head = Head::of(kind, seq, tag, body);
+    head.body_crc = !head.body_crc;
+    [&head.encode()[..], body].concat()
+}
+
 /// `bytes` as an array; callers pass slices of exactly that length.
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];

@@ -1,5 +1,7 @@
 //! Writing the vault file anew: beside the old one, durable, with its room allocated, and only then in its place.
 
+use std::path::Path;
+
 use super::disk::{Disk, DiskFile, is_full};
 use super::place::{self, Place};
 use super::write::ROOM;
@@ -25,6 +27,11 @@ impl<'a> NewFile<'a> {
         disk.discard(&place.new).map_err(|error| place::unwritable(&place.new, error))?;
         let file = disk.create(&place.new).map_err(|error| place::unwritable(&place.new, error))?;
         Ok(Self { disk, place, file, written: 0, buffer: Vec::with_capacity(BUFFER), finished: false })
+    }
+
+    /// The vault that it will replace.
+    pub(super) fn path(&self) -> &Path {
+        &self.place.file
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), StoreError> {

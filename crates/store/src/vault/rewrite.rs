@@ -7,6 +7,7 @@ use super::frame::{FrameKind, HEAD_LEN, Head, Header, Tag};
 use super::lock::Held;
 use super::log::{At, HeadState};
 use super::new_file::NewFile;
+use super::place;
 use super::view::{Shared, View};
 use crate::StoreError;
 
@@ -48,7 +49,19 @@ impl Shared {
     }
 
     /// Writes the file anew with what is live, byte for byte and in its order, and damage that nothing has replaced.
+    ///
+    /// The file is read once more for it: what this drops is gone, and a handle's view may be of frames that another
+    /// writer cut off and wrote over since.
     pub(super) fn rewrite(&self, view: &mut View, change: Rewrite<'_>) -> Result<(), StoreError> {
+        self.reload(view)?;
+        if change.clear && view.log.ways.is_none() {
+            return Err(StoreError::Corrupt {
+                what: "the list of ways in is nowhere to be found, and a cleared vault without one would open for \
+                       nobody; nothing was cleared"
+                    .to_owned(),
+            });
+        }
+        let replaced = view.id;
         let mut new = NewFile::create(&self.disk, &self.place)?;
         let mut next_seq = self.next_seq(view);
         for seq in [change.appended.map(|(_, seq)| seq), change.ways.as_ref().map(|ways| ways.seq)]
@@ -73,7 +86,7 @@ impl Shared {
             }
         }
         if !change.clear {
-            copy_live(&mut new, view)?;
+            self.copy_live(&mut new, view)?;
         }
         if let Some((frame, _)) = change.appended {
             new.push(frame)?;
@@ -82,7 +95,49 @@ impl Shared {
         self.seq_floor.fetch_max(next_seq, Ordering::SeqCst);
         // Past the rename the new file is in place, whether or not the folder could be synced.
         self.refresh(view)?;
+        if finished.is_err() && view.id != replaced {
+            // After a power cut the folder may still name the old file: nothing that is appended here is durable.
+            self.distrust(view.id);
+        }
         finished
+    }
+
+    /// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
+    fn copy_live(&self, new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
+        let log = &view.log;
+        let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
+        for (tag, entry) in &log.entries {
+            // A removal matters only where damage before it may have held the entry, or where it is damaged itself.
+            if entry.removed && log.damage.is_empty() && self.check_removal(view, tag, entry.at).is_ok() {
+                continue;
+            }
+            let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
+            kept.push((entry.at.offset, entry.at.size(), Kept::Frame(kind, *tag, entry.at)));
+        }
+        kept.extend(
+            log.notes.iter().map(|(tag, at)| (at.offset, at.size(), Kept::Frame(FrameKind::Note, *tag, *at))),
+        );
+        kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
+        kept.sort_unstable_by_key(|(offset, ..)| *offset);
+
+        let mut run = 0..0;
+        for (offset, len, what) in kept {
+            if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
+                if run.end != offset {
+                    new.copy(&view.file, run.start, run.end - run.start)?;
+                    run.start = offset;
+                }
+                run.end = offset + len;
+                continue;
+            }
+            new.copy(&view.file, run.start, run.end - run.start)?;
+            run = 0..0;
+            match what {
+                Kept::Frame(kind, tag, at) => copy_frame(new, view, kind, tag, at)?,
+                Kept::Damage => copy_damage(new, view, offset, len)?,
+            }
+        }
+        new.copy(&view.file, run.start, run.end - run.start)
     }
 }
 
@@ -95,44 +150,6 @@ pub(super) fn compaction_is_due(view: &View) -> bool {
 enum Kept {
     Frame(FrameKind, Tag, At),
     Damage,
-}
-
-/// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
-fn copy_live(new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
-    let log = &view.log;
-    let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
-    for (tag, entry) in &log.entries {
-        // A removal matters only where damage before it may have held the entry.
-        if entry.removed && log.damage.is_empty() {
-            continue;
-        }
-        let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
-        kept.push((entry.at.offset, entry.at.size(), Kept::Frame(kind, *tag, entry.at)));
-    }
-    kept.extend(
-        log.notes.iter().map(|(tag, at)| (at.offset, at.size(), Kept::Frame(FrameKind::Note, *tag, *at))),
-    );
-    kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
-    kept.sort_unstable_by_key(|(offset, ..)| *offset);
-
-    let mut run = 0..0;
-    for (offset, len, what) in kept {
-        if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
-            if run.end != offset {
-                new.copy(&view.file, run.start, run.end - run.start)?;
-                run.start = offset;
-            }
-            run.end = offset + len;
-            continue;
-        }
-        new.copy(&view.file, run.start, run.end - run.start)?;
-        run = 0..0;
-        match what {
-            Kept::Frame(kind, tag, at) => copy_frame(new, view, kind, tag, at)?,
-            Kept::Damage => copy_damage(new, view, offset, len)?,
-        }
-    }
-    new.copy(&view.file, run.start, run.end - run.start)
 }
 
 /// Copies a frame. A head that had to be rebuilt is written whole again; a body that is cut short gets a head that says
@@ -148,7 +165,10 @@ fn copy_frame(
         return new.copy(&view.file, at.offset, at.size());
     }
     let mut body = vec![0; at.len as usize];
-    let read = view.file.read_at(&mut body, at.offset + HEAD_LEN as u64).unwrap_or(0);
+    let read = view
+        .file
+        .read_at(&mut body, at.offset + HEAD_LEN as u64)
+        .map_err(|error| place::io("reading", new.path(), error))?;
     body.truncate(read);
     let mut head = Head::of(kind, at.seq, tag, &body);
     if at.head == HeadState::BodyCut {

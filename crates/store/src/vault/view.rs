@@ -10,7 +10,9 @@ use tokenkeep_clock::Clock;
 use tokenkeep_secret::Secret;
 
 use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
-use super::frame::{BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
+use super::frame::{
+    BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag, damaged_frame, frame,
+};
 use super::log::{At, Damage, HeadState, Log, Met, ScanError};
 use super::place::{self, Place};
 use super::record::{Keys, Record};
@@ -184,8 +186,9 @@ pub(super) fn found_ways(view: &View) -> Vec<FoundWay> {
                 (body, false)
             }
         };
-        let frame = super::frame::frame(FrameKind::WayIn, 0, Tag::NONE, &body.0);
-        FoundWay { offset: at.offset, frame, whole: body.1 }
+        let (body, whole) = body;
+        let make = if whole { frame } else { damaged_frame };
+        FoundWay { offset: at.offset, frame: make(FrameKind::WayIn, 0, Tag::NONE, &body), whole }
     };
     view.log.ways_in.iter().map(found).collect()
 }
@@ -267,7 +270,7 @@ impl Shared {
     pub(super) fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let tag = self.keys.tag_of(key.as_str());
         self.twice(|view| {
-            let Some(at) = view.log.entry(&tag).map_err(doubtful)? else { return Ok(None) };
+            let Some(at) = self.entry(view, &tag)? else { return Ok(None) };
             let record = read_record(&view.file, &self.keys, FrameKind::Put, &tag, at)
                 .map_err(|why| format!("the entry at byte {} of the vault: {why}", at.offset))?;
             Ok(Some(Entry::new(Secret::from(record.value()), Revision::new(at.seq))))
@@ -276,7 +279,26 @@ impl Shared {
 
     pub(super) fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
         let tag = self.keys.tag_of(key.as_str());
-        self.twice(|view| Ok(view.log.entry(&tag).map_err(doubtful)?.map(|at| Revision::new(at.seq))))
+        self.twice(|view| Ok(self.entry(view, &tag)?.map(|at| Revision::new(at.seq))))
+    }
+
+    /// The newest put of an entry, or `None` if there is no entry. A removal counts if it opens: its head alone, which
+    /// no key protects, takes nothing away.
+    pub(super) fn entry(&self, view: &View, tag: &Tag) -> Result<Option<At>, String> {
+        let found = view.log.entry(tag).map_err(doubtful)?;
+        if found.is_none()
+            && let Some(entry) = view.log.entries.get(tag)
+        {
+            self.check_removal(view, tag, entry.at)?;
+        }
+        Ok(found)
+    }
+
+    /// Whether the removal at `at` is what its head says.
+    pub(super) fn check_removal(&self, view: &View, tag: &Tag, at: At) -> Result<(), String> {
+        read_record(&view.file, &self.keys, FrameKind::Removed, tag, at)
+            .map(drop)
+            .map_err(|why| format!("the removal at byte {} of the vault: {why}", at.offset))
     }
 
     /// A note that cannot be read is no note.
@@ -294,7 +316,11 @@ impl Shared {
                 return Err(doubtful(*damage));
             }
             let mut keys = Vec::with_capacity(view.log.entries.len());
-            for (tag, entry) in view.log.entries.iter().filter(|(_, entry)| !entry.removed) {
+            for (tag, entry) in &view.log.entries {
+                if entry.removed {
+                    self.check_removal(view, tag, entry.at)?;
+                    continue;
+                }
                 let record = read_record(&view.file, &self.keys, FrameKind::Put, tag, entry.at)
                     .map_err(|why| format!("the entry at byte {} of the vault: {why}", entry.at.offset))?;
                 keys.push(Key::new(record.key()).map_err(|_| "an entry without a name".to_owned())?);

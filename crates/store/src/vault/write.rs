@@ -13,7 +13,7 @@ use super::lock::Held;
 use super::log::At;
 use super::place;
 use super::rewrite::{Rewrite, compaction_is_due};
-use super::view::{Shared, View, doubtful};
+use super::view::{Shared, View};
 use crate::{Expected, Key, MAX_VALUE_BYTES, Note, Revision, StoreError};
 
 /// More than the largest record has around its value: head, nonce, AEAD tag, MessagePack, and the longest key.
@@ -37,13 +37,15 @@ pub(super) enum Room {
 }
 
 impl Shared {
-    /// The current view, of a file that can be written and whose syncs can be trusted.
+    /// The current view, of a file that can be written, whose syncs can be trusted, and that ends with a whole frame.
     pub(super) fn writable(&self, _writer: &Held) -> Result<MutexGuard<'_, View>, StoreError> {
         let mut view = self.current()?;
         self.ensure_writable(&mut view)?;
         if self.distrusts(view.id) {
             self.rewrite(&mut view, Rewrite::default())?;
         }
+        // Before anything is compared: it may read the file once more.
+        self.cut_tail(&mut view)?;
         Ok(view)
     }
 
@@ -68,7 +70,7 @@ impl Shared {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) == Some(id)
     }
 
-    fn distrust(&self, id: FileId) {
+    pub(super) fn distrust(&self, id: FileId) {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
@@ -83,16 +85,16 @@ impl Shared {
         tag: &Tag,
         expected: Expected,
     ) -> Result<Option<At>, StoreError> {
-        let mut found = view.log.entry(tag);
+        let mut found = self.entry(view, tag);
         if found.is_err() {
             self.reload(view)?;
-            found = view.log.entry(tag);
+            found = self.entry(view, tag);
         }
         let stored = match (found, expected) {
             (Ok(stored), _) => stored,
             // Whatever was there, it is replaced.
             (Err(_), Expected::Any) => return Ok(None),
-            (Err(damage), _) => return Err(StoreError::Corrupt { what: doubtful(damage) }),
+            (Err(what), _) => return Err(StoreError::Corrupt { what }),
         };
         let revision = stored.map(|at| Revision::new(at.seq));
         let as_expected = match expected {
@@ -126,7 +128,8 @@ impl Shared {
         let mut view = self.writable(writer)?;
         let tag = self.keys.tag_of(key.as_str());
         let stored = self.check_expected(&mut view, &tag, expected)?;
-        if stored.is_none() && !view.log.notes.contains_key(&tag) && view.log.damage.is_empty() {
+        let nothing_there = stored.is_none() && self.entry(&view, &tag).is_ok();
+        if nothing_there && !view.log.notes.contains_key(&tag) && view.log.damage.is_empty() {
             return Ok(());
         }
         let seq = self.next_seq(&view);
@@ -200,7 +203,6 @@ impl Shared {
         room: Room,
         durable: bool,
     ) -> Result<MutexGuard<'v, View>, StoreError> {
-        self.cut_tail(&mut view)?;
         let at = view.log.end;
         self.make_room(&mut view, at + frame.len() as u64, room)?;
         let (file, id) = (Arc::clone(&view.file), view.id);
@@ -222,6 +224,8 @@ impl Shared {
             tracing::warn!(%error, "a sync failed: the vault file is written anew, since this one cannot be trusted now");
             let mut view = self.lock_view();
             self.distrust(id);
+            // Others may have read it at this revision: no other value gets it.
+            self.seq_floor.fetch_max(seq.saturating_add(1), Ordering::SeqCst);
             // So that a new try is not beaten by the frame that may, or may not, be on the disk.
             if let Err(error) = file.truncate(at) {
                 tracing::warn!(%error, "the frame whose sync failed could not be cut off");
@@ -246,8 +250,7 @@ impl Shared {
     /// Cuts off what an append that was killed has left behind the last frame.
     fn cut_tail(&self, view: &mut MutexGuard<'_, View>) -> Result<(), StoreError> {
         let len = view.file.facts().map_err(|error| place::io("reading", &self.place.file, error))?.len;
-        let end = view.log.end;
-        if len <= end {
+        if len <= view.log.end {
             return Ok(());
         }
         // Cutting gives back the room that a lease elsewhere counts on; a new file has its own before this one is let go.
@@ -256,6 +259,7 @@ impl Shared {
             other => return other,
         }
         // No space for a second file: cut here, and take the room back at once.
+        let end = view.log.end;
         view.file.truncate(end).map_err(|error| place::unwritable(&self.place.file, error))?;
         view.allocated_until = 0;
         if let Err(error) = self.make_room(view, end, Room::Keep) {
