@@ -180,11 +180,13 @@ impl Core {
         let mut pause = PAUSES.0;
         let mut seen = None;
         loop {
-            match self.store.lease(&self.key, Duration::ZERO).await {
-                Ok(lease) => return Ok(Waited::Taken(lease)),
-                Err(StoreError::LeaseHeld { .. }) => {}
+            let lease = match self.store.lease(&self.key, Duration::ZERO).await {
+                Ok(lease) if seen.is_none() => return Ok(Waited::Taken(lease)),
+                // Who has waited for another's renewal looks at what became of it first, however soon the next is due.
+                Ok(lease) => Some(lease),
+                Err(StoreError::LeaseHeld { .. }) => None,
                 Err(error) => return Err(error.into()),
-            }
+            };
             let known = self.reload().await?;
             let note = self.note().await?;
             match self.decide(order, &known, note.as_ref())? {
@@ -199,6 +201,9 @@ impl Core {
             let failed_since = about.filter(|note| note.attempt > seen && note.concerns(order));
             if let Some(failure) = failed_since.and_then(RenewalNote::failure) {
                 return Err(failed(failure));
+            }
+            if let Some(lease) = lease {
+                return Ok(Waited::Taken(lease));
             }
             let waited = started.elapsed();
             if waited >= self.waits.lease {
@@ -384,8 +389,9 @@ impl Core {
         asked: Option<Duration>,
     ) -> SessionError {
         let note = sent.failed(&failure, asked, random::fraction(), &*self.clock);
-        let failure = note.failure().unwrap_or(failure);
-        tracing::warn!(
+        let failure = Failure { retry_at: note.failure().and_then(|noted| noted.retry_at), ..failure };
+        // Not a warning: whoever asked has it as an error or a remark.
+        tracing::info!(
             code = failure.code(),
             status = failure.status,
             attempt = failure.attempt,
