@@ -15,6 +15,8 @@ mod keychain;
 mod memory;
 #[cfg(feature = "vault")]
 mod open;
+#[cfg(feature = "vault")]
+mod process_group;
 mod store;
 #[cfg(feature = "vault")]
 mod unlock;
@@ -35,6 +37,8 @@ pub use store::{
 pub use tokenkeep_secret::{Secret, SecretString};
 #[cfg(feature = "vault")]
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
+#[cfg(feature = "plugin")]
+pub use vault::PluginIdentity;
 #[cfg(feature = "vault")]
 pub use vault::{
     Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,

@@ -6,11 +6,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokenkeep_secret::SecretString;
-
 pub use self::place::Place;
 use self::place::Setting;
-use crate::vault::{Costs, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
+use crate::vault::{Costs, Identities, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
@@ -106,7 +104,8 @@ impl Opening {
         self
     }
 
-    /// Gives a new vault a way in for the private key of `recipient` (`age1…`) too, such as a recovery key.
+    /// Gives a new vault a way in for the private key of `recipient` too, such as a recovery key: of any kind that
+    /// [`NewWayIn::Recipient`] takes.
     #[must_use]
     pub fn recipient(mut self, recipient: impl Into<String>, label: impl Into<String>) -> Self {
         self.recipients.push((recipient.into(), label.into()));
@@ -248,7 +247,13 @@ impl Opening {
                 vec![NewWayIn::Passphrase { secret: secret.clone(), costs: self.costs, label: String::new() }]
             }
             Opener::Identity(text) => {
-                recipients(text, &unlock.source)?.into_iter().map(NewWayIn::recipient).collect()
+                let ways = Identities::parse(text).and_then(|identities| {
+                    identities.new_ways(
+                        #[cfg(feature = "plugin")]
+                        &unlock.plugins,
+                    )
+                });
+                ways.map_err(|reason| StoreError::UnlockSource { name: unlock.source.clone(), reason })?
             }
             Opener::Keychain(keychain) => vec![NewWayIn::keychain(Arc::clone(keychain))],
         };
@@ -308,18 +313,6 @@ fn ways(path: &Path) -> Result<KnownWays, StoreError> {
     })
 }
 
-/// The public keys of an age identity file.
-fn recipients(text: &SecretString, source: &str) -> Result<Vec<String>, StoreError> {
-    let mut lines = Vec::new();
-    age::IdentityFile::from_buffer(text.expose().as_bytes())
-        .map_err(|error| error.to_string())
-        .and_then(|file| {
-            file.write_recipients_file(&mut lines).map_err(|_| "it holds no age identity".to_owned())
-        })
-        .map_err(|reason| StoreError::UnlockSource { name: source.to_owned(), reason })?;
-    Ok(String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,21 +342,5 @@ mod tests {
             let error = refused.place().unwrap_err().to_string();
             assert!(error.starts_with(named) && !error.contains("canary"), "{error}");
         }
-    }
-
-    #[test]
-    fn every_identity_of_a_file_has_its_recipient() {
-        use age::secrecy::ExposeSecret;
-
-        let identities = [age::x25519::Identity::generate(), age::x25519::Identity::generate()];
-        let mut text = String::from("# two keys\n");
-        for identity in &identities {
-            text += &format!("{}\n", identity.to_string().expose_secret());
-        }
-        let expected: Vec<String> =
-            identities.iter().map(|identity| identity.to_public().to_string()).collect();
-        assert_eq!(recipients(&text.into(), "here").unwrap(), expected);
-        let error = recipients(&"canary".into(), "here").unwrap_err().to_string();
-        assert!(error.starts_with("here is set but cannot be used") && !error.contains("canary"), "{error}");
     }
 }

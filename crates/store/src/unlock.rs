@@ -24,6 +24,8 @@ use self::read::Reason;
 pub use self::report::{SourceReport, SourceState};
 use self::source::ask;
 pub use self::source::{KnownWays, Prompt, Question, Source};
+#[cfg(feature = "plugin")]
+use crate::vault::Plugins;
 use crate::vault::{Keychain, Opener, Unlock};
 use crate::{Environment, StoreError};
 
@@ -294,32 +296,46 @@ impl Sources {
         let opener = match place {
             Place::Source(source, trust) => self.read(source, *trust),
             Place::Descriptor(number) => descriptor::contents(number, self.limit).map(Opener::Passphrase),
-            Place::Value(value) => read::usable(value.clone()).map(Opener::Passphrase),
+            Place::Value(value) => read::usable(value.clone(), read::MAX_BYTES).map(Opener::Passphrase),
             Place::Keychain(keychain) => Ok(Opener::Keychain(Arc::clone(keychain))),
             Place::Prompt(prompt) => ask(prompt.as_ref(), question).map(Opener::Passphrase),
         };
         match opener {
-            Ok(opener) => Ok(Unlock::new(opener, name)),
+            Ok(opener) => Ok(self.unlocking(opener, name)),
             Err(reason) => Err(StoreError::UnlockSource { name: name.to_owned(), reason }),
         }
+    }
+
+    /// What opens a vault, with what its age plugins may need: where they are, whom to ask, how long to wait.
+    fn unlocking(&self, opener: Opener, name: &str) -> Unlock {
+        let unlock = Unlock::new(opener, name);
+        #[cfg(feature = "plugin")]
+        let unlock = unlock.plugins(Plugins {
+            path: self.environment.var("PATH"),
+            person: self.prompt.clone(),
+            limit: self.limit,
+        });
+        unlock
     }
 
     fn read(&self, source: &Source, trust: Trust) -> Result<Opener, Reason> {
         match source {
             Source::Passphrase(passphrase) => {
-                read::limits(passphrase.expose())?;
+                read::limits(passphrase.expose(), read::MAX_BYTES)?;
                 Ok(Opener::Passphrase(passphrase.clone()))
             }
-            Source::PassphraseFile(path) => read::file(path, trust, self.limit).map(Opener::Passphrase),
+            Source::PassphraseFile(path) => {
+                read::file(path, trust, read::MAX_BYTES, self.limit).map(Opener::Passphrase)
+            }
             Source::PassphraseCommand(command) => {
                 command::output(command, self.limit, &UNLOCK_VARIABLES).map(Opener::Passphrase)
             }
             Source::Identity(text) => {
-                read::limits(text.expose().as_bytes())?;
+                read::limits(text.expose().as_bytes(), read::MAX_KEY_BYTES)?;
                 identity::text(&Secret::from(text.clone())).map(Opener::Identity)
             }
             Source::IdentityFile(path) => {
-                let bytes = read::file(path, trust, self.limit)?;
+                let bytes = read::file(path, trust, read::MAX_KEY_BYTES, self.limit)?;
                 identity::text(&bytes)
                     .map(Opener::Identity)
                     .map_err(|reason| format!("{}: {reason}", path.display()))

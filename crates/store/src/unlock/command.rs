@@ -13,34 +13,36 @@ use super::read::{self, Reason};
 /// it may quote the passphrase. For the same reason no error here holds the command or its output.
 #[cfg(unix)]
 pub(super) fn output(command: &OsStr, limit: Duration, withheld: &[&str]) -> Result<Secret, Reason> {
-    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
 
     use tokio::time::Instant;
 
+    use crate::process_group::ProcessGroup;
+
     if command.is_empty() {
         return Err("it is empty; give a command".into());
     }
     let deadline = Instant::now() + limit;
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in withheld {
         shell.env_remove(name);
     }
-    let mut child = shell.spawn().map_err(|error| format!("/bin/sh: {}", read::words(&error)))?;
-    let Some(stdout) = child.stdout.take() else {
+    let mut group =
+        ProcessGroup::start(&mut shell).map_err(|error| format!("/bin/sh: {}", read::words(&error)))?;
+    let Some(stdout) = group.leader().stdout.take() else {
         return Err("its output cannot be read".into());
     };
-    let mut group = Group { child, done: false };
 
     let (answer, answered) = mpsc::channel();
     thread::Builder::new()
         .name("tokenkeep-command".into())
         .spawn(move || {
             // Nobody listens once the limit has passed.
-            let _ = answer.send(read::bounded(stdout));
+            let _ = answer.send(read::bounded(stdout, read::MAX_BYTES));
         })
         .map_err(|error| read::words(&error))?;
 
@@ -50,15 +52,14 @@ pub(super) fn output(command: &OsStr, limit: Duration, withheld: &[&str]) -> Res
     };
     // Its output has ended, so it is ending too, or it closed its output and goes on.
     let status = loop {
-        match group.child.try_wait().map_err(|error| read::words(&error))? {
+        match group.ended().map_err(|error| read::words(&error))? {
             Some(status) => break status,
             None if Instant::now() >= deadline => return Err(too_slow(limit)),
             None => thread::sleep(Duration::from_millis(1)),
         }
     };
-    group.done = true;
     match (status.code(), status.signal()) {
-        (Some(0), _) => read::usable(printed)
+        (Some(0), _) => read::usable(printed, read::MAX_BYTES)
             .map_err(|reason| format!("what the command printed cannot be used: {reason}")),
         (Some(code), _) => {
             Err(format!("the command failed with exit code {code}; run it by hand to see why"))
@@ -76,30 +77,6 @@ pub(super) fn output(_command: &OsStr, _limit: Duration, _withheld: &[&str]) -> 
 #[cfg(unix)]
 fn too_slow(limit: Duration) -> Reason {
     format!("the command did not end within {limit:?} and was killed")
-}
-
-/// A running command, killed with its children unless it is done.
-#[cfg(unix)]
-struct Group {
-    child: std::process::Child,
-    done: bool,
-}
-
-#[cfg(unix)]
-impl Drop for Group {
-    fn drop(&mut self) {
-        use nix::sys::signal::{Signal, killpg};
-        use nix::unistd::Pid;
-
-        if self.done {
-            return;
-        }
-        // The leader has not been waited for, so the group's number cannot have gone to another.
-        if let Ok(id) = i32::try_from(self.child.id()) {
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]

@@ -37,12 +37,12 @@ pub(super) fn contents(number: &OsStr, limit: Duration) -> Result<Secret, Reason
     if file.is_terminal() {
         return Err(format!("descriptor {number} is a terminal; leave it unset to be asked"));
     }
-    let contents = read::within(limit, move || read::bounded(file));
+    let contents = read::within(limit, move || read::bounded(file, read::MAX_BYTES));
     if number != 0 {
         // Whatever came of it, a child must not find the passphrase there. It is open and nobody's, see `inherited`.
         let _ = nix::unistd::close(number);
     }
-    contents.and_then(read::usable)
+    contents.and_then(|bytes| read::usable(bytes, read::MAX_BYTES))
 }
 
 /// Descriptors are not inherited elsewhere than on Unix.

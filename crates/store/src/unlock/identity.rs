@@ -3,35 +3,13 @@
 use tokenkeep_secret::{Secret, SecretString};
 
 use super::read::Reason;
+use crate::vault::Identities;
 
-/// The text of an age identity file, or what it is instead.
+/// The text of a key file, or what it is instead.
 pub(super) fn text(bytes: &Secret) -> Result<SecretString, Reason> {
-    let not_a_key = "it holds no age identity (a line that begins with AGE-SECRET-KEY-1)";
-    let text = SecretString::from_secret(bytes).ok_or(not_a_key)?;
-    let all = text.expose();
-    if all.contains("PRIVATE KEY-----") {
-        return Err("it is an SSH key, and this version opens vaults only with age identities: make one with `age-keygen`".into());
-    }
-    if all.starts_with("age-encryption.org/") || all.contains("-----BEGIN AGE ENCRYPTED FILE-----") {
-        return Err("it is encrypted; give the age identity itself".into());
-    }
-    let lines = || all.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    if lines().any(|line| line.starts_with("AGE-PLUGIN-")) {
-        return Err(
-            "it is for an age plugin, and this version opens vaults only with plain age identities".into()
-        );
-    }
-    if lines().any(|line| line.starts_with("age1")) {
-        return Err(
-            "it holds a recipient (age1…), which locks; give the identity (AGE-SECRET-KEY-1…), which opens"
-                .into(),
-        );
-    }
-    if lines().next().is_none() {
-        return Err(not_a_key.into());
-    }
-    // age says which line it could not read, not what is in it.
-    age::IdentityFile::from_buffer(all.as_bytes()).map_err(|error| error.to_string())?;
+    let text = SecretString::from_secret(bytes)
+        .ok_or("it holds no key: neither an age identity (AGE-SECRET-KEY-1…) nor an SSH private key")?;
+    Identities::parse(&text)?;
     Ok(text)
 }
 
@@ -60,13 +38,19 @@ mod tests {
     fn everything_else_is_named_for_what_it_is() {
         let recipient = age::x25519::Identity::generate().to_public().to_string();
         for (text, named) in [
-            ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "SSH key"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", "SSH key that begins in line 1 does not end"),
             ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n", "SSH key"),
+            (
+                "\n-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
+                "line 2: keys of its type (ECDSA",
+            ),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no private key of SSH"),
             ("age-encryption.org/v1\n-> scrypt", "encrypted"),
             ("-----BEGIN AGE ENCRYPTED FILE-----\nYWdl", "encrypted"),
-            ("AGE-PLUGIN-YUBIKEY-1QQQQ", "plugin"),
+            ("AGE-PLUGIN-YUBIKEY-1QQQQCANARY", "plugin"),
             (recipient.as_str(), "recipient"),
-            ("# only a comment\n", "no age identity"),
+            ("ssh-ed25519 AAAACANARY me@here", "public key of SSH"),
+            ("# only a comment\n", "no key"),
             ("# first\nAGE-SECRET-KEY-1CANARY", "line 2"),
             ("canary passphrase", "line 1"),
         ] {
@@ -74,6 +58,6 @@ mod tests {
             assert!(error.contains(named), "{named}: {error}");
             assert!(!error.to_lowercase().contains("canary"), "{error}");
         }
-        assert!(super::text(&Secret::from(&[0xff, 0xfe][..])).unwrap_err().contains("no age identity"));
+        assert!(super::text(&Secret::from(&[0xff, 0xfe][..])).unwrap_err().contains("no key"));
     }
 }

@@ -12,14 +12,16 @@ use zeroize::Zeroizing;
 
 use super::permissions::{self, Trust};
 
-/// The longest passphrase or key, in bytes, without its trailing newline.
+/// The longest passphrase, in bytes, without its trailing newline.
 pub(super) const MAX_BYTES: usize = 4096;
+/// The longest file of keys: RSA keys of 4096 bits have 3.4 KiB each, and there may be several.
+pub(super) const MAX_KEY_BYTES: usize = 16 * 1024;
 
 /// Why something could not be read, in words that hold nothing of it.
 pub(super) type Reason = String;
 
-/// What is in the file at `path`. A pipe is given `limit` to be filled.
-pub(super) fn file(path: &Path, trust: Trust, limit: Duration) -> Result<Secret, Reason> {
+/// What is in the file at `path`, of at most `longest` bytes. A pipe is given `limit` to be filled.
+pub(super) fn file(path: &Path, trust: Trust, longest: usize, limit: Duration) -> Result<Secret, Reason> {
     if path.as_os_str().is_empty() {
         return Err("it is empty; give the path of a file".into());
     }
@@ -32,7 +34,9 @@ pub(super) fn file(path: &Path, trust: Trust, limit: Duration) -> Result<Secret,
         let file = File::open(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?;
         // Judged on the open handle, so that what is judged is what is read.
         permissions::check(&file, path, trust)?;
-        return bounded(file).and_then(usable).map_err(|reason| format!("{}: {reason}", path.display()));
+        return bounded(file, longest)
+            .and_then(|bytes| usable(bytes, longest))
+            .map_err(|reason| format!("{}: {reason}", path.display()));
     }
     // Opening a named pipe waits for its writer, reading any pipe does.
     let owned: PathBuf = path.to_owned();
@@ -41,17 +45,17 @@ pub(super) fn file(path: &Path, trust: Trust, limit: Duration) -> Result<Secret,
         if file.is_terminal() {
             return Err("is a terminal; leave it unset to be asked".into());
         }
-        bounded(file)
+        bounded(file, longest)
     })
-    .and_then(usable)
+    .and_then(|bytes| usable(bytes, longest))
     .map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
-/// Everything up to the end of `input`, as long as it is at most [`MAX_BYTES`] and a newline.
-pub(super) fn bounded(mut input: impl Read) -> Result<Secret, Reason> {
+/// Everything up to the end of `input`, as long as it is at most `longest` bytes and a newline.
+pub(super) fn bounded(mut input: impl Read, longest: usize) -> Result<Secret, Reason> {
     // One buffer of the greatest size, since one that grows leaves copies behind. Two bytes for the newline, and one
     // to notice what is too long.
-    let mut buffer = Zeroizing::new(vec![0_u8; MAX_BYTES + 3]);
+    let mut buffer = Zeroizing::new(vec![0_u8; longest + 3]);
     let mut filled = 0;
     while filled < buffer.len() {
         match input.read(&mut buffer[filled..]) {
@@ -62,26 +66,26 @@ pub(super) fn bounded(mut input: impl Read) -> Result<Secret, Reason> {
         }
     }
     if filled == buffer.len() {
-        return Err(too_long());
+        return Err(too_long(longest));
     }
     Ok(Secret::new(buffer[..filled].to_vec()))
 }
 
 /// `bytes` without one trailing newline (`\n` or `\r\n`), if that is neither empty nor too long.
-pub(super) fn usable(bytes: Secret) -> Result<Secret, Reason> {
+pub(super) fn usable(bytes: Secret, longest: usize) -> Result<Secret, Reason> {
     let all = bytes.expose();
     let kept = all.strip_suffix(b"\r\n").or_else(|| all.strip_suffix(b"\n")).unwrap_or(all);
-    limits(kept)?;
+    limits(kept, longest)?;
     Ok(Secret::from(kept))
 }
 
 /// Checks what is taken as it is, such as a typed passphrase.
-pub(super) fn limits(bytes: &[u8]) -> Result<(), Reason> {
+pub(super) fn limits(bytes: &[u8], longest: usize) -> Result<(), Reason> {
     if bytes.is_empty() {
         return Err("it is empty".into());
     }
-    if bytes.len() > MAX_BYTES {
-        return Err(too_long());
+    if bytes.len() > longest {
+        return Err(too_long(longest));
     }
     Ok(())
 }
@@ -114,8 +118,8 @@ pub(super) fn words(error: &io::Error) -> Reason {
     }
 }
 
-fn too_long() -> Reason {
-    format!("it is longer than {MAX_BYTES} bytes")
+fn too_long(longest: usize) -> Reason {
+    format!("it is longer than {longest} bytes")
 }
 
 #[cfg(test)]
@@ -135,20 +139,20 @@ mod tests {
             (b"p\0w\xff\n", b"p\0w\xff"),
         ];
         for (given, expected) in cases {
-            assert_eq!(usable(Secret::from(given)).unwrap().expose(), expected, "{given:?}");
+            assert_eq!(usable(Secret::from(given), MAX_BYTES).unwrap().expose(), expected, "{given:?}");
         }
     }
 
     #[test]
     fn empty_is_an_error_also_with_its_newline() {
         for given in [&b""[..], b"\n", b"\r\n"] {
-            assert_eq!(usable(Secret::from(given)).unwrap_err(), "it is empty");
+            assert_eq!(usable(Secret::from(given), MAX_BYTES).unwrap_err(), "it is empty");
         }
     }
 
     #[test]
     fn at_most_4096_bytes_beside_the_newline() {
-        let read = |input: Vec<u8>| bounded(&input[..]).and_then(usable);
+        let read = |input: Vec<u8>| bounded(&input[..], MAX_BYTES).and_then(|bytes| usable(bytes, MAX_BYTES));
         let longest = vec![b'x'; MAX_BYTES];
         assert_eq!(read(longest.clone()).unwrap().len(), MAX_BYTES);
         assert_eq!(read([&longest[..], b"\r\n"].concat()).unwrap().len(), MAX_BYTES);

@@ -43,7 +43,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Asks a person for a passphrase. This crate never touches a terminal.
+/// Asks a person for a passphrase, or for what an age plugin wants to know. This crate never touches a terminal.
 pub trait Prompt: fmt::Debug + Send + Sync {
     /// The answer to `question`, as it was typed.
     ///
@@ -51,6 +51,26 @@ pub trait Prompt: fmt::Debug + Send + Sync {
     ///
     /// What kept the person from answering.
     fn ask(&self, question: Question<'_>) -> io::Result<Secret>;
+
+    /// Shows what the age plugin `program` has to say, such as "touch your key". Nothing is awaited.
+    ///
+    /// # Errors
+    ///
+    /// What kept the person from seeing it: unless an implementation says otherwise, that it shows nothing.
+    fn tell(&self, program: &str, message: &str) -> io::Result<()> {
+        let _ = (program, message);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the person chooses `yes`, which the age plugin `program` offers; the other choice is `no`, or to leave it.
+    ///
+    /// # Errors
+    ///
+    /// What kept the person from choosing: unless an implementation says otherwise, that it offers no choices.
+    fn choose(&self, program: &str, message: &str, yes: &str, no: Option<&str>) -> io::Result<bool> {
+        let _ = (program, message, yes, no);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// What a person is asked.
@@ -63,6 +83,15 @@ pub enum Question<'a> {
     New(&'a Path),
     /// The new passphrase once more.
     NewAgain(&'a Path),
+    /// What an age plugin wants to know. Its words are printable, and few.
+    Plugin {
+        /// The plugin's program, `age-plugin-NAME`.
+        program: &'a str,
+        /// What it asks.
+        message: &'a str,
+        /// Whether the answer must not be seen while it is typed.
+        secret: bool,
+    },
 }
 
 /// What can be told of a vault's ways in without opening it.
@@ -80,7 +109,7 @@ pub struct KnownWays {
 /// What a person types: once for a vault there is, twice for a new way in.
 pub(super) fn ask(prompt: &dyn Prompt, question: Question<'_>) -> Result<Secret, Reason> {
     let answer = prompt.ask(question).map_err(|error| read::words(&error))?;
-    read::limits(answer.expose())?;
+    read::limits(answer.expose(), read::MAX_BYTES)?;
     if let Question::New(vault) = question {
         let again = prompt.ask(Question::NewAgain(vault)).map_err(|error| read::words(&error))?;
         if again != answer {

@@ -10,6 +10,7 @@ mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
+mod identity;
 mod keychain;
 mod lease;
 mod lock;
@@ -17,8 +18,13 @@ mod log;
 mod new_file;
 mod passphrase;
 mod place;
+#[cfg(feature = "plugin")]
+mod plugin;
+mod recipient;
 mod record;
 mod rewrite;
+#[cfg(feature = "ssh")]
+mod ssh;
 mod status;
 mod unwrap;
 mod view;
@@ -39,8 +45,14 @@ pub use self::argon2id::Costs;
 pub use self::frame::{FrameKind, KeyId};
 pub use self::keychain::Keychain;
 pub use self::status::{FrameState, ProbedWay, VaultFrame, VaultProbe, VaultReport, VaultStatus};
+#[cfg(feature = "plugin")]
+pub use self::way_in::PluginIdentity;
 pub use self::way_in::{NewWayIn, Opener, Unlock};
 pub use self::ways::{WayIn, WayKind};
+
+pub(crate) use self::identity::Identities;
+#[cfg(feature = "plugin")]
+pub(crate) use self::plugin::Plugins;
 
 use self::disk::Disk;
 use self::frame::{Header, Tag};
@@ -156,7 +168,7 @@ impl VaultOptions {
     pub async fn open(&self, path: impl AsRef<Path>, unlock: &Unlock) -> Result<Vault, StoreError> {
         let place = Place::existing(&self.disk, path.as_ref())?;
         let large = self.disk.facts(&place.file).is_ok_and(|facts| facts.len > INLINE_BYTES);
-        if matches!(unlock.opener, Opener::Identity(_)) && !large {
+        if unlock.is_quick() && !large {
             return self.open_at(place, unlock);
         }
         let (options, unlock) = (self.clone(), unlock.clone());

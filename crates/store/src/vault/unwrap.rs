@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
 
-use age::x25519;
 use age_core::format::Stanza;
 use age_core::format::read::age_stanza;
-use tokenkeep_secret::{Secret, SecretString};
+use tokenkeep_secret::Secret;
 use zeroize::Zeroizing;
 
 use super::argon2id::{self, Costs, Parsed, PassphraseIdentity};
 use super::frame::{HEAD_LEN, Header};
+use super::identity::Identities;
 use super::record::Keys;
 use super::way_in::{Opener, Unlock};
 use super::ways::{WayKind, digest};
@@ -20,8 +20,6 @@ use crate::StoreError;
 /// What an age v1 message starts with.
 pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 const MASTER_LEN: usize = 32;
-/// The most keys that are read from an identity file.
-const MAX_IDENTITIES: usize = 16;
 
 /// The stanzas in an age message's header, as far as they can be read.
 pub(super) fn stanzas(message: &[u8]) -> Vec<Stanza> {
@@ -41,10 +39,25 @@ pub(super) fn kind_of(message: &[u8]) -> (WayKind, Option<Costs>) {
     if let Some(stanza) = stanzas.iter().find(|stanza| stanza.tag == argon2id::STANZA) {
         return (WayKind::Passphrase, Parsed::read(stanza).map(|parsed| parsed.costs));
     }
-    match stanzas.iter().any(|stanza| stanza.tag == "X25519") {
-        true => (WayKind::X25519, None),
-        false => (WayKind::Other, None),
-    }
+    let of = |tag: &str| stanzas.iter().any(|stanza| stanza.tag == tag);
+    let kind = if of("X25519") {
+        WayKind::X25519
+    } else if of("ssh-ed25519") {
+        WayKind::SshEd25519
+    } else if of("ssh-rsa") {
+        WayKind::SshRsa
+    } else if stanzas.iter().any(|stanza| may_be_a_plugins(&stanza.tag)) {
+        WayKind::Plugin
+    } else {
+        WayKind::Other
+    };
+    (kind, None)
+}
+
+/// Whether a stanza of this type may have been made by an age plugin: each has its own, which nothing here knows. Those
+/// of SSH keys may be, since there are plugins for SSH keys that are kept elsewhere.
+pub(super) fn may_be_a_plugins(tag: &str) -> bool {
+    !(tag == "X25519" || tag == "scrypt" || tag.starts_with("tokenkeep/") || tag.ends_with("-grease"))
 }
 
 /// A way-in frame as found in the file.
@@ -85,15 +98,15 @@ pub(super) fn open(
     match &unlock.opener {
         Opener::Passphrase(passphrase) => open_by_passphrase(path, header, ways, unlock, passphrase, listed),
         Opener::Identity(text) => {
-            let identities = parse_identities(text, &unlock.source)?;
-            open_by_identities(header, ways, &identities, listed)?.ok_or_else(wrong_identity)
+            let identities = unlock.identities(text)?;
+            open_by_identities(header, ways, unlock, &identities, listed)?.ok_or_else(wrong_identity)
         }
         Opener::Keychain(keychain) => {
             let text = keychain.load(header.key_id)?.ok_or_else(|| StoreError::Keychain {
                 reason: format!("it holds no key for the vault at {}", path.display()),
             })?;
-            let identities = parse_identities(&text, &unlock.source)?;
-            open_by_identities(header, ways, &identities, listed)?.ok_or_else(wrong_identity)
+            let identities = unlock.identities(&text)?;
+            open_by_identities(header, ways, unlock, &identities, listed)?.ok_or_else(wrong_identity)
         }
     }
 }
@@ -171,7 +184,8 @@ fn open_by_passphrase(
 fn open_by_identities(
     header: &Header,
     ways: &[FoundWay],
-    identities: &[x25519::Identity],
+    unlock: &Unlock,
+    identities: &Identities,
     listed: IsListed<'_>,
 ) -> Result<Option<Opened>, StoreError> {
     let mut damaged = None;
@@ -181,7 +195,7 @@ fn open_by_identities(
             damaged = Some(way.offset);
             continue;
         }
-        match open_one(header, way, identities.iter().map(|identity| identity as &dyn age::Identity)) {
+        match open_one(header, way, identities.keys()) {
             Ok(Some(keys)) => {
                 let way = digest(&way.frame);
                 if listed(&keys, &way)? {
@@ -193,10 +207,75 @@ fn open_by_identities(
             Err(()) => damaged = Some(way.offset),
         }
     }
+    if let Some(opened) = open_by_plugins(header, ways, unlock, identities, listed)? {
+        return Ok(Some(opened));
+    }
     match damaged {
         Some(offset) if whole == 0 => Err(damaged_way(offset)),
         _ => Ok(None),
     }
+}
+
+/// Asks the plugins of `identities`, each for every way in that may be its own, and the likely ones first. None is
+/// started for a vault that has no such way in.
+#[cfg(feature = "plugin")]
+fn open_by_plugins(
+    header: &Header,
+    ways: &[FoundWay],
+    unlock: &Unlock,
+    identities: &Identities,
+    listed: IsListed<'_>,
+) -> Result<Option<Opened>, StoreError> {
+    let mut candidates = Vec::new();
+    for way in ways.iter().filter(|way| way.whole && kind_of(way.message()).0 != WayKind::Passphrase) {
+        let stanzas = stanzas(way.message()).into_iter().filter(|stanza| may_be_a_plugins(&stanza.tag));
+        candidates.extend(stanzas.map(|stanza| (way, stanza)));
+    }
+    candidates.sort_by_key(|(_, stanza)| stanza.tag.starts_with("ssh-"));
+    let mut failed = None;
+    for identities in identities.by_plugin() {
+        for (way, stanza) in &candidates {
+            let unwrapped = match unlock.plugins.unwrap(&identities, stanza) {
+                Ok(Some(unwrapped)) => unwrapped,
+                Ok(None) => continue,
+                Err(reason) => {
+                    // It would do no better on the next; another plugin may.
+                    failed.get_or_insert(reason);
+                    break;
+                }
+            };
+            if let Ok(Some(keys)) = open_one(header, way, std::iter::once(&unwrapped as &dyn age::Identity)) {
+                let digest = digest(&way.frame);
+                if listed(&keys, &digest)? {
+                    return Ok(Some(Opened { keys, way: digest }));
+                }
+            } else {
+                failed.get_or_insert_with(|| {
+                    format!(
+                        "{} gave a key that does not open the way in at byte {}",
+                        unwrapped.program(),
+                        way.offset
+                    )
+                });
+            }
+        }
+    }
+    match failed {
+        Some(reason) => Err(StoreError::UnlockSource { name: unlock.source.clone(), reason }),
+        None => Ok(None),
+    }
+}
+
+#[cfg(not(feature = "plugin"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
+fn open_by_plugins(
+    _header: &Header,
+    _ways: &[FoundWay],
+    _unlock: &Unlock,
+    _identities: &Identities,
+    _listed: IsListed<'_>,
+) -> Result<Option<Opened>, StoreError> {
+    Ok(None)
 }
 
 fn damaged_way(offset: u64) -> StoreError {
@@ -232,27 +311,4 @@ fn open_one<'a>(
     master.copy_from_slice(&plaintext[..MASTER_LEN]);
     let keys = Keys::derive(master);
     if keys.id() == header.key_id { Ok(Some(keys)) } else { Err(()) }
-}
-
-/// The X25519 identities in an identity file's text.
-fn parse_identities(text: &SecretString, source: &str) -> Result<Vec<x25519::Identity>, StoreError> {
-    let unusable =
-        |reason: &str| StoreError::UnlockSource { name: source.to_owned(), reason: reason.to_owned() };
-    let mut identities = Vec::new();
-    for line in text.expose().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        if !line.starts_with("AGE-SECRET-KEY-1") {
-            return Err(unusable(
-                "it is not an age identity file of this version: lines of AGE-SECRET-KEY-1…, comments and blank \
-                 lines (`age-keygen` makes one)",
-            ));
-        }
-        identities
-            .push(line.parse().map_err(|_| unusable("a line that should be an age secret key is not one"))?);
-    }
-    match identities.len() {
-        0 => Err(unusable("there is no key in it")),
-        1..=MAX_IDENTITIES => Ok(identities),
-        _ => Err(unusable("there are more than 16 keys in it")),
-    }
 }

@@ -11,7 +11,11 @@ use tokenkeep_secret::{Secret, SecretString};
 
 use super::argon2id::{Costs, PassphraseRecipient};
 use super::frame::{FrameKind, Tag, frame};
+use super::identity::Identities;
 use super::keychain::Keychain;
+#[cfg(feature = "plugin")]
+use super::plugin;
+use super::recipient::Recipient;
 use super::record::Keys;
 use super::ways::{ListedWay, WayKind};
 use crate::StoreError;
@@ -22,7 +26,8 @@ use crate::StoreError;
 pub enum Opener {
     /// A passphrase, byte for byte.
     Passphrase(Secret),
-    /// The text of an age identity file: `AGE-SECRET-KEY-1…` lines, comments and blank lines.
+    /// The text of a key file: age identities (`AGE-SECRET-KEY-1…`), SSH private keys, identities of age plugins
+    /// (`AGE-PLUGIN-NAME-1…`), comments and blank lines.
     Identity(SecretString),
     /// A keychain that may hold the vault's identity.
     Keychain(Arc<dyn Keychain>),
@@ -47,12 +52,51 @@ pub struct Unlock {
     pub opener: Opener,
     /// What messages call its source, such as `TOKENKEEP_PASSPHRASE_FILE`.
     pub source: String,
+    /// What its age plugins may need.
+    #[cfg(feature = "plugin")]
+    pub(crate) plugins: plugin::Plugins,
 }
 
 impl Unlock {
-    /// `opener`, taken from what messages will call `source`.
+    /// `opener`, taken from what messages will call `source`. Age plugins are looked for on this process's PATH, and
+    /// have nobody to ask.
     pub fn new(opener: Opener, source: impl Into<String>) -> Self {
-        Self { opener, source: source.into() }
+        Self {
+            opener,
+            source: source.into(),
+            #[cfg(feature = "plugin")]
+            plugins: plugin::Plugins::default(),
+        }
+    }
+
+    #[cfg(feature = "plugin")]
+    pub(crate) fn plugins(self, plugins: plugin::Plugins) -> Self {
+        Self { plugins, ..self }
+    }
+
+    /// Lets age plugins ask a person by `prompt`.
+    #[cfg(feature = "plugin")]
+    #[must_use]
+    pub fn prompt(mut self, prompt: Arc<dyn crate::Prompt>) -> Self {
+        self.plugins.person = Ok(prompt);
+        self
+    }
+
+    /// The keys in `text`, which came from here or from what its source keeps.
+    pub(super) fn identities(&self, text: &SecretString) -> Result<Identities, StoreError> {
+        Identities::parse(text)
+            .map_err(|reason| StoreError::UnlockSource { name: self.source.clone(), reason })
+    }
+
+    /// Whether opening by it takes next to no time: a passphrase takes its costs, an RSA key milliseconds, and a plugin
+    /// its own time.
+    pub(super) fn is_quick(&self) -> bool {
+        match &self.opener {
+            Opener::Identity(text) => {
+                !["PRIVATE KEY-----", "AGE-PLUGIN-"].iter().any(|slow| text.expose().contains(slow))
+            }
+            Opener::Passphrase(_) | Opener::Keychain(_) => false,
+        }
     }
 
     /// A passphrase.
@@ -60,7 +104,7 @@ impl Unlock {
         Self::new(Opener::Passphrase(passphrase.into()), source)
     }
 
-    /// The text of an age identity file.
+    /// The text of a key file: age identities, SSH private keys, identities of age plugins.
     pub fn identity(text: impl Into<SecretString>, source: impl Into<String>) -> Self {
         Self::new(Opener::Identity(text.into()), source)
     }
@@ -79,10 +123,18 @@ pub enum NewWayIn {
         /// What to call it; may be empty.
         label: String,
     },
-    /// By the private key of an age X25519 recipient.
+    /// By the private key of a recipient.
     Recipient {
-        /// `age1…`
+        /// `age1…`, `ssh-ed25519 …`, `ssh-rsa …`, or a plugin's `age1NAME1…`.
         recipient: String,
+        /// What to call it; may be empty, and is then the comment of an SSH key.
+        label: String,
+    },
+    /// By the identity of an age plugin, for which the plugin makes it.
+    #[cfg(feature = "plugin")]
+    Plugin {
+        /// The identity.
+        identity: PluginIdentity,
         /// What to call it; may be empty.
         label: String,
     },
@@ -95,13 +147,28 @@ pub enum NewWayIn {
     },
 }
 
+/// The identity of an age plugin (`AGE-PLUGIN-NAME-1…`), and what the plugin may need.
+#[cfg(feature = "plugin")]
+#[derive(Clone, Debug)]
+pub struct PluginIdentity {
+    target: plugin::Target,
+    plugins: plugin::Plugins,
+}
+
+#[cfg(feature = "plugin")]
+impl PluginIdentity {
+    pub(super) fn new(identity: plugin::Identity, plugins: plugin::Plugins) -> Self {
+        Self { target: plugin::Target::Identity(identity), plugins }
+    }
+}
+
 impl NewWayIn {
     /// By passphrase, at the default costs.
     pub fn passphrase(secret: impl Into<Secret>) -> Self {
         Self::Passphrase { secret: secret.into(), costs: Costs::default(), label: String::new() }
     }
 
-    /// By the private key of `recipient` (`age1…`).
+    /// By the private key of `recipient` (`age1…`, `ssh-ed25519 …`, `ssh-rsa …`, `age1NAME1…`).
     pub fn recipient(recipient: impl Into<String>) -> Self {
         Self::Recipient { recipient: recipient.into(), label: String::new() }
     }
@@ -114,6 +181,8 @@ impl NewWayIn {
     pub(super) fn costs(&self) -> Option<Costs> {
         match self {
             Self::Passphrase { costs, .. } => Some(*costs),
+            #[cfg(feature = "plugin")]
+            Self::Plugin { .. } => None,
             Self::Recipient { .. } | Self::Keychain { .. } => None,
         }
     }
@@ -132,8 +201,10 @@ impl NewWayIn {
                 }
                 Self::Passphrase { costs, .. } => all_costs.push(*costs),
                 Self::Recipient { recipient, .. } => {
-                    parse_recipient(recipient)?;
+                    Recipient::parse(recipient)?;
                 }
+                #[cfg(feature = "plugin")]
+                Self::Plugin { .. } => {}
                 Self::Keychain { .. } => {}
             }
         }
@@ -155,29 +226,52 @@ impl NewWayIn {
         let (kind, label, recipient, costs, message) = match self {
             Self::Passphrase { secret, costs, label } => {
                 let message = wrap(keys, &PassphraseRecipient { passphrase: secret, costs: *costs })?;
-                (WayKind::Passphrase, label, None, Some(*costs), message)
+                (WayKind::Passphrase, label.clone(), None, Some(*costs), message)
             }
             Self::Recipient { recipient, label } => {
-                let key = parse_recipient(recipient)?;
-                (WayKind::X25519, label, Some(key.to_string()), None, wrap(keys, &key)?)
+                let recipient = Recipient::parse(recipient)?;
+                let label = if label.is_empty() { recipient.comment().to_owned() } else { label.clone() };
+                (recipient.kind(), label, Some(recipient.text()), None, wrap_to(keys, recipient)?)
+            }
+            #[cfg(feature = "plugin")]
+            Self::Plugin { identity: PluginIdentity { target, plugins }, label } => {
+                // Its public key is the plugin's secret: what can be said is which plugin that is.
+                let program = plugin::program(target.name());
+                (WayKind::Plugin, label.clone(), Some(program), None, wrap_by(keys, plugins, target)?)
             }
             Self::Keychain { keychain, label } => {
                 let identity = x25519::Identity::generate();
                 let public = identity.to_public();
                 keychain.save(keys.id(), &SecretString::from(identity.to_string().expose_secret()))?;
-                (WayKind::Keychain, label, Some(public.to_string()), None, wrap(keys, &public)?)
+                (WayKind::Keychain, label.clone(), Some(public.to_string()), None, wrap(keys, &public)?)
             }
         };
         let frame = frame(FrameKind::WayIn, 0, Tag::NONE, &message);
-        let listed = ListedWay::new(kind, label.clone(), recipient, created, costs, &frame);
+        let listed = ListedWay::new(kind, label, recipient, created, costs, &frame);
         Ok((frame, listed))
     }
 }
 
-fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
-    text.trim().parse().map_err(|_| StoreError::Invalid {
-        what: "the recipient is not an age X25519 public key (`age1…`, as `age-keygen` prints it)".to_owned(),
-    })
+fn wrap_to(keys: &Keys, recipient: Recipient) -> Result<Vec<u8>, StoreError> {
+    match recipient {
+        Recipient::X25519(key) => wrap(keys, &key),
+        #[cfg(feature = "ssh")]
+        Recipient::Ssh(key) => wrap(keys, &key.key),
+        #[cfg(feature = "plugin")]
+        Recipient::Plugin(recipient) => {
+            wrap_by(keys, &plugin::Plugins::default(), &plugin::Target::Recipient(recipient))
+        }
+    }
+}
+
+#[cfg(feature = "plugin")]
+fn wrap_by(keys: &Keys, plugins: &plugin::Plugins, target: &plugin::Target) -> Result<Vec<u8>, StoreError> {
+    let wrapping = plugin::Wrapping::new(plugins, target);
+    let wrapped = wrap(keys, &wrapping);
+    match wrapping.failure() {
+        Some(reason) => Err(StoreError::Invalid { what: format!("the way in could not be made: {reason}") }),
+        None => wrapped,
+    }
 }
 
 /// The master key as an age message to `recipient`.

@@ -1,5 +1,6 @@
 //! The sealed list of a vault's ways in: only what is listed there is used, shown or wrapped again.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -20,13 +21,25 @@ pub enum WayKind {
     X25519,
     /// An X25519 key that the OS keychain holds.
     Keychain,
+    /// An SSH key of the type `ssh-ed25519`.
+    SshEd25519,
+    /// An SSH key of the type `ssh-rsa`.
+    SshRsa,
+    /// A key that an age plugin holds.
+    Plugin,
     /// A kind that this version does not know.
     Other,
 }
 
 impl WayKind {
-    const NAMES: [(Self, &str); 3] =
-        [(Self::Passphrase, "passphrase"), (Self::X25519, "x25519"), (Self::Keychain, "keychain")];
+    const NAMES: [(Self, &str); 6] = [
+        (Self::Passphrase, "passphrase"),
+        (Self::X25519, "x25519"),
+        (Self::Keychain, "keychain"),
+        (Self::SshEd25519, "ssh-ed25519"),
+        (Self::SshRsa, "ssh-rsa"),
+        (Self::Plugin, "plugin"),
+    ];
 
     /// Its name, as stored and shown.
     pub fn name(self) -> &'static str {
@@ -46,7 +59,8 @@ pub struct WayIn {
     pub kind: WayKind,
     /// What the person who made it called it; may be empty.
     pub label: String,
-    /// The public key it is wrapped to (`age1…`), where there is one.
+    /// The public key it is wrapped to (`age1…`, `ssh-ed25519 …`), where there is one. For a plugin's identity, whose
+    /// public key only the plugin knows, the plugin's program: `age-plugin-NAME`.
     pub recipient: Option<String>,
     /// When it was made, to the second.
     pub created: SystemTime,
@@ -76,6 +90,9 @@ pub(super) struct ListedWay {
     /// SHA-256 of the frame, head and body.
     #[serde(with = "digest_bytes")]
     sha256: [u8; 32],
+    /// What a newer version says of it, kept as it is when the list is written again.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, rmpv::Value>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -147,6 +164,7 @@ impl ListedWay {
                 chosen: costs != Costs::default(),
             }),
             sha256: digest(frame),
+            unknown: BTreeMap::new(),
         }
     }
 
@@ -229,7 +247,44 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(Ways::decode(&bytes[..len]).err(), Some(BadList::Malformed));
         }
+        assert!(!bytes.windows(7).any(|seven| seven == b"unknown"), "what is not there takes no place");
         let newer = rmp_serde::to_vec_named(&Ways { v: 2, ways: Vec::new() }).unwrap();
         assert_eq!(Ways::decode(&newer).err(), Some(BadList::NewerVersion));
+    }
+
+    #[test]
+    fn what_a_newer_version_says_of_a_way_in_is_kept_when_the_list_is_written_again() {
+        use rmpv::Value;
+
+        let text = |text: &str| Value::from(text);
+        let way = |more: Vec<(Value, Value)>| {
+            let known = vec![
+                (text("kind"), text("hologram")),
+                (text("label"), text("safe")),
+                (text("recipient"), Value::Nil),
+                (text("created"), Value::from(7)),
+                (text("costs"), Value::Nil),
+                (text("sha256"), Value::Binary(digest(b"frame").to_vec())),
+            ];
+            Value::Map(known.into_iter().chain(more).collect())
+        };
+        let newer = vec![
+            (text("angle"), Value::from(-3)),
+            (text("blob"), Value::Binary(vec![0xff, 0])),
+            (text("parts"), Value::Array(vec![Value::Nil, Value::from(true), Value::F64(0.5)])),
+        ];
+        let list = Value::Map(vec![
+            (text("v"), Value::from(1)),
+            (text("ways"), Value::Array(vec![way(newer.clone()), way(Vec::new())])),
+        ]);
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &list).unwrap();
+
+        let read = Ways::decode(&bytes).unwrap();
+        assert_eq!(read.ways[0].kind(), WayKind::Other);
+        assert!(read.lists(&digest(b"frame")));
+        let written = read.encode().unwrap();
+        let again = rmpv::decode::read_value(&mut &written[..]).unwrap();
+        assert_eq!(again, list);
     }
 }
