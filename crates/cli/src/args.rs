@@ -71,7 +71,7 @@ pub(crate) struct Global {
 
     /// Private key file that opens the vault
     ///
-    /// An age identity. Variables that open the vault, the first that is set decides: TOKENKEEP_IDENTITY,
+    /// An age identity, an SSH private key without a passphrase, or an age plugin's identity. Variables that open the vault, the first that is set decides: TOKENKEEP_IDENTITY,
     /// $CREDENTIALS_DIRECTORY/tokenkeep-identity and /tokenkeep-passphrase, TOKENKEEP_PASSPHRASE_FD, _FILE, _COMMAND,
     /// TOKENKEEP_PASSPHRASE.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_file", help_heading = EVERYWHERE, hide_short_help = true)]

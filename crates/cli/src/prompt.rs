@@ -39,6 +39,11 @@ impl Prompt {
         Self { silent: true, ..self }
     }
 
+    /// Fails for a command that asks nobody.
+    fn speaks(self) -> io::Result<()> {
+        if self.silent { Err(io::Error::other("this command asks nobody")) } else { Ok(()) }
+    }
+
     /// Whether a question would be asked.
     pub(crate) fn allowed(self) -> bool {
         self.refusal.is_none()
@@ -80,19 +85,41 @@ impl Prompt {
     }
 }
 
-/// Asks for passphrases of the vault.
+/// Asks for passphrases of the vault, and what age plugins want to know.
 impl tokenkeep::store::Prompt for Prompt {
     fn ask(&self, question: Question<'_>) -> io::Result<Secret> {
-        if self.silent {
-            return Err(io::Error::other("this command asks nobody"));
-        }
+        self.speaks()?;
         let question = match question {
+            Question::Plugin { program, message, secret: false } => {
+                return self
+                    .line(&format!("{program}: {message}: "))
+                    .map(|line| Secret::from(line.as_bytes()));
+            }
+            Question::Plugin { program, message, .. } => format!("{program}: {message}: "),
             Question::Existing(path) => format!("Passphrase of the vault at {}: ", path.display()),
             Question::New(path) => format!("New passphrase for the vault at {}: ", path.display()),
             Question::NewAgain(_) => "The same again: ".to_owned(),
             _ => "Passphrase: ".to_owned(),
         };
         self.secret(&question).map(Secret::from)
+    }
+
+    fn tell(&self, program: &str, message: &str) -> io::Result<()> {
+        use std::io::Write as _;
+        self.speaks()?;
+        writeln!(io::stderr().lock(), "{program}: {message}")
+    }
+
+    fn choose(&self, program: &str, message: &str, yes: &str, no: Option<&str>) -> io::Result<bool> {
+        self.speaks()?;
+        let question = format!("{program}: {message}\n  y = {yes}, n = {}: ", no.unwrap_or("none of this"));
+        loop {
+            match self.line(&question)?.as_str() {
+                "y" | "Y" => return Ok(true),
+                "n" | "N" => return Ok(false),
+                _ => {}
+            }
+        }
     }
 }
 

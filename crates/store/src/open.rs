@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use self::place::Place;
 use self::place::Setting;
-use crate::vault::{Costs, Identities, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
+use crate::vault::{Costs, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
@@ -246,15 +246,7 @@ impl Opening {
             Opener::Passphrase(secret) => {
                 vec![NewWayIn::Passphrase { secret: secret.clone(), costs: self.costs, label: String::new() }]
             }
-            Opener::Identity(text) => {
-                let ways = Identities::parse(text).and_then(|identities| {
-                    identities.new_ways(
-                        #[cfg(feature = "plugin")]
-                        &unlock.plugins,
-                    )
-                });
-                ways.map_err(|reason| StoreError::UnlockSource { name: unlock.source.clone(), reason })?
-            }
+            Opener::Identity(text) => unlock.identities(text)?.new_ways(unlock)?,
             Opener::Keychain(keychain) => vec![NewWayIn::keychain(Arc::clone(keychain))],
         };
         ways.extend(self.recipients.iter().map(|(recipient, label)| NewWayIn::Recipient {

@@ -254,7 +254,7 @@ async fn one_that_is_not_there_is_named_for_an_old_vault_and_for_a_new_one() {
     assert!(error.contains("age-plugin-absent is not on the PATH"), "{error}");
     std::fs::remove_file(place.path("v")).unwrap();
     let made = place.opening(place.sources(ABSENT)).make_vault().await;
-    let Err(error @ StoreError::Invalid { .. }) = made else { panic!("{made:?}") };
+    let Err(error @ StoreError::UnlockSource { .. }) = made else { panic!("{made:?}") };
     assert!(error.to_string().contains("age-plugin-absent is not on the PATH"), "{error}");
     assert!(!place.path("v").exists());
 
@@ -326,7 +326,7 @@ async fn what_it_makes_must_be_one_stanza_of_its_own() {
     ] {
         place.mode(mode);
         let made = place.opening(place.sources(ONE)).make_vault().await;
-        let Err(error @ StoreError::Invalid { .. }) = made else { panic!("{mode}: {made:?}") };
+        let Err(error @ StoreError::UnlockSource { .. }) = made else { panic!("{mode}: {made:?}") };
         let error = error.to_string();
         assert!(error.contains("age-plugin-shkey") && error.contains(said), "{mode}: {error}");
         assert!(!place.path("v").exists(), "{mode}");

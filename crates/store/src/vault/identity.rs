@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 use super::plugin;
 #[cfg(feature = "ssh")]
 use super::ssh;
-use super::way_in::NewWayIn;
 #[cfg(feature = "plugin")]
 use super::way_in::PluginIdentity;
+use super::way_in::{NewWayIn, Unlock};
+use crate::StoreError;
 
 /// What is wrong with a key file, in words that hold nothing of it.
 pub(crate) type Reason = String;
@@ -156,22 +157,20 @@ impl Identities {
         groups
     }
 
-    /// A new way in for each of them.
-    pub(crate) fn new_ways(
-        &self,
-        #[cfg(feature = "plugin")] plugins: &plugin::Plugins,
-    ) -> Result<Vec<NewWayIn>, Reason> {
+    /// A new way in for each of them, which came from `unlock`.
+    pub(crate) fn new_ways(&self, unlock: &Unlock) -> Result<Vec<NewWayIn>, StoreError> {
+        let unusable = |reason| StoreError::UnlockSource { name: unlock.source.clone(), reason };
         let mut ways = Vec::new();
         for key in &self.keys {
             ways.push(NewWayIn::recipient(match key {
                 Key::X25519(key) => key.to_public().to_string(),
                 #[cfg(feature = "ssh")]
-                Key::Ssh(key) => key.public()?.text,
+                Key::Ssh(key) => key.public().map_err(unusable)?.text,
             }));
         }
         #[cfg(feature = "plugin")]
         ways.extend(self.plugins.iter().map(|identity| NewWayIn::Plugin {
-            identity: PluginIdentity::new(identity.clone(), plugins.clone()),
+            identity: PluginIdentity::new(identity.clone(), unlock),
             label: String::new(),
         }));
         Ok(ways)
@@ -212,10 +211,7 @@ mod tests {
             text += &format!("\n  {}\r\n", key.to_string().expose_secret());
         }
         let identities = Identities::parse(&text.into()).unwrap();
-        let ways = identities.new_ways(
-            #[cfg(feature = "plugin")]
-            &plugin::Plugins::default(),
-        );
+        let ways = identities.new_ways(&Unlock::identity("", "here"));
         let recipients: Vec<_> = ways
             .unwrap()
             .into_iter()

@@ -83,7 +83,7 @@ impl Unlock {
     }
 
     /// The keys in `text`, which came from here or from what its source keeps.
-    pub(super) fn identities(&self, text: &SecretString) -> Result<Identities, StoreError> {
+    pub(crate) fn identities(&self, text: &SecretString) -> Result<Identities, StoreError> {
         Identities::parse(text)
             .map_err(|reason| StoreError::UnlockSource { name: self.source.clone(), reason })
     }
@@ -153,12 +153,18 @@ pub enum NewWayIn {
 pub struct PluginIdentity {
     target: plugin::Target,
     plugins: plugin::Plugins,
+    source: String,
 }
 
 #[cfg(feature = "plugin")]
 impl PluginIdentity {
-    pub(super) fn new(identity: plugin::Identity, plugins: plugin::Plugins) -> Self {
-        Self { target: plugin::Target::Identity(identity), plugins }
+    /// `identity`, which came from `unlock`.
+    pub(super) fn new(identity: plugin::Identity, unlock: &Unlock) -> Self {
+        Self {
+            target: plugin::Target::Identity(identity),
+            plugins: unlock.plugins.clone(),
+            source: unlock.source.clone(),
+        }
     }
 }
 
@@ -234,10 +240,12 @@ impl NewWayIn {
                 (recipient.kind(), label, Some(recipient.text()), None, wrap_to(keys, recipient)?)
             }
             #[cfg(feature = "plugin")]
-            Self::Plugin { identity: PluginIdentity { target, plugins }, label } => {
+            Self::Plugin { identity: PluginIdentity { target, plugins, source }, label } => {
                 // Its public key is the plugin's secret: what can be said is which plugin that is.
                 let program = plugin::program(target.name());
-                (WayKind::Plugin, label.clone(), Some(program), None, wrap_by(keys, plugins, target)?)
+                let message = wrap_by(keys, plugins, target)
+                    .map_err(|reason| StoreError::UnlockSource { name: source.clone(), reason })?;
+                (WayKind::Plugin, label.clone(), Some(program), None, message)
             }
             Self::Keychain { keychain, label } => {
                 let identity = x25519::Identity::generate();
@@ -259,19 +267,23 @@ fn wrap_to(keys: &Keys, recipient: Recipient) -> Result<Vec<u8>, StoreError> {
         Recipient::Ssh(key) => wrap(keys, &key.key),
         #[cfg(feature = "plugin")]
         Recipient::Plugin(recipient) => {
-            wrap_by(keys, &plugin::Plugins::default(), &plugin::Target::Recipient(recipient))
+            let target = plugin::Target::Recipient(recipient);
+            wrap_by(keys, &plugin::Plugins::default(), &target).map_err(|reason| StoreError::Invalid {
+                what: format!("the way in could not be made: {reason}"),
+            })
         }
     }
 }
 
+/// The master key as an age message to what a plugin wraps to, or what went wrong with the plugin.
 #[cfg(feature = "plugin")]
-fn wrap_by(keys: &Keys, plugins: &plugin::Plugins, target: &plugin::Target) -> Result<Vec<u8>, StoreError> {
+fn wrap_by(
+    keys: &Keys,
+    plugins: &plugin::Plugins,
+    target: &plugin::Target,
+) -> Result<Vec<u8>, plugin::Reason> {
     let wrapping = plugin::Wrapping::new(plugins, target);
-    let wrapped = wrap(keys, &wrapping);
-    match wrapping.failure() {
-        Some(reason) => Err(StoreError::Invalid { what: format!("the way in could not be made: {reason}") }),
-        None => wrapped,
-    }
+    wrap(keys, &wrapping).map_err(|error| wrapping.failure().unwrap_or_else(|| error.to_string()))
 }
 
 /// The master key as an age message to `recipient`.
