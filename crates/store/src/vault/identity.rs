@@ -34,6 +34,17 @@ enum Key {
     Ssh(ssh::PrivateKey),
 }
 
+impl Key {
+    /// The text of its public key.
+    fn recipient(&self) -> Result<String, Reason> {
+        match self {
+            Self::X25519(key) => Ok(key.to_public().to_string()),
+            #[cfg(feature = "ssh")]
+            Self::Ssh(key) => Ok(key.public()?.text),
+        }
+    }
+}
+
 impl Identities {
     /// Reads the text of a key file, or says what it is instead and in which line.
     pub(crate) fn parse(text: &SecretString) -> Result<Self, Reason> {
@@ -162,11 +173,7 @@ impl Identities {
         let unusable = |reason| StoreError::UnlockSource { name: unlock.source.clone(), reason };
         let mut ways = Vec::new();
         for key in &self.keys {
-            ways.push(NewWayIn::recipient(match key {
-                Key::X25519(key) => key.to_public().to_string(),
-                #[cfg(feature = "ssh")]
-                Key::Ssh(key) => key.public().map_err(unusable)?.text,
-            }));
+            ways.push(NewWayIn::recipient(key.recipient().map_err(unusable)?));
         }
         #[cfg(feature = "plugin")]
         ways.extend(self.plugins.iter().map(|identity| NewWayIn::Plugin {
