@@ -28,7 +28,7 @@ pub use key::Key;
 pub use keychain::SystemKeychain;
 pub use memory::MemoryStore;
 #[cfg(feature = "vault")]
-pub use open::{Opened, Opening, Place};
+pub use open::{Opened, Opening, PinReport, Place};
 pub use store::{
     Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
 };
@@ -37,6 +37,6 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
-    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,
-    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayIn, WayKind,
+    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, Rekey, RekeyPlan,
+    Unlock, Vault, VaultFrame, VaultOptions, VaultProbe, VaultReport, VaultStatus, WayId, WayIn, WayKind,
 };

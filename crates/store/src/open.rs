@@ -1,19 +1,23 @@
 //! Which store is used, by which rule, and opening it.
 
+mod made;
 mod place;
+mod trust;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokenkeep_secret::SecretString;
-
+use self::made::{Judge, Made, Wanted};
 pub use self::place::Place;
 use self::place::Setting;
-use crate::vault::{Costs, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
+pub use self::trust::PinReport;
+use crate::vault::{Costs, KeyId, Unlock, Vault, VaultOptions, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
+/// The key id that a vault must have, as 32 hexadecimal digits.
+const VAULT_ID: &str = "TOKENKEEP_VAULT_ID";
 
 /// How a store is found and opened: builder calls, before variables, before the configuration, before defaults.
 ///
@@ -35,8 +39,10 @@ pub struct Opening {
     vault: Setting<PathBuf>,
     configured_store: Setting<String>,
     configured_vault: Setting<PathBuf>,
-    recipients: Vec<(String, String)>,
+    wanted: Wanted,
     costs: Costs,
+    judge: Judge,
+    key_id: Option<KeyId>,
     options: VaultOptions,
 }
 
@@ -65,8 +71,10 @@ impl Opening {
             vault: None,
             configured_store: None,
             configured_vault: None,
-            recipients: Vec::new(),
+            wanted: Wanted::default(),
             costs: Costs::default(),
+            judge: Judge::default(),
+            key_id: None,
             options: VaultOptions::new(),
         }
     }
@@ -106,17 +114,17 @@ impl Opening {
         self
     }
 
-    /// Gives a new vault a way in for the private key of `recipient` (`age1…`) too, such as a recovery key.
-    #[must_use]
-    pub fn recipient(mut self, recipient: impl Into<String>, label: impl Into<String>) -> Self {
-        self.recipients.push((recipient.into(), label.into()));
-        self
-    }
-
     /// What guessing a new vault's passphrase is to cost, instead of the default.
     #[must_use]
     pub fn costs(mut self, costs: Costs) -> Self {
         self.costs = costs;
+        self
+    }
+
+    /// Takes the vault with this key id alone, whatever is pinned, and whatever TOKENKEEP_VAULT_ID says.
+    #[must_use]
+    pub fn key_id(mut self, id: KeyId) -> Self {
+        self.key_id = Some(id);
         self
     }
 
@@ -164,6 +172,15 @@ impl Opening {
     ///
     /// As [`Opening::open`].
     pub async fn open_vault(&self) -> Result<Vault, StoreError> {
+        Ok(self.open_by().await?.0)
+    }
+
+    /// As [`Opening::open_vault`], with what opened it: changing the keys needs the passphrase once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`].
+    pub async fn open_by(&self) -> Result<(Vault, Unlock), StoreError> {
         let place = self.place()?;
         self.open_at(&place).await
     }
@@ -176,87 +193,27 @@ impl Opening {
     pub async fn open_or_make(&self) -> Result<Opened, StoreError> {
         let place = self.place()?;
         match self.open_at(&place).await {
-            Ok(vault) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
+            Ok((vault, _)) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
             Err(StoreError::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
-        let (vault, made) = self.make_at(&place, true).await?;
-        Ok(Opened { store: Arc::new(vault), place, made })
+        Ok(match self.make_at(&place, true).await? {
+            Made::Here(vault, source) => {
+                let made = Some(source.unwrap_or_else(|| "the private keys of its recipients".to_owned()));
+                Opened { store: Arc::new(vault), place, made }
+            }
+            Made::Elsewhere(vault) => Opened { store: Arc::new(vault), place, made: None },
+        })
     }
 
-    /// Makes a new vault: for the first source that is set, else for a key that the OS keychain keeps, else for a
-    /// passphrase that a person types twice. With it comes the name of that source.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Exists`] if there is one; [`StoreError::NoUnlockSource`] if nothing is set, the keychain cannot be
-    /// used and nobody can be asked; those of [`Opening::place`], [`Sources::unlock`] and [`VaultOptions::create`].
-    pub async fn make_vault(&self) -> Result<(Vault, String), StoreError> {
-        let place = self.place()?;
-        let (vault, made) = self.make_at(&place, false).await?;
-        Ok((vault, made.unwrap_or_default()))
-    }
-
-    async fn open_at(&self, place: &Place) -> Result<Vault, StoreError> {
+    async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {
         // Before any secret is read: a descriptor is used up by it, a command runs.
         if !Vault::exists(&place.path)? {
             return Err(StoreError::Missing { path: place.path.clone() });
         }
+        let options = self.pinned_options(place)?;
         let unlock = self.fetch(place, |sources, path| sources.unlock(path, || ways(path))).await?;
-        self.options.open(&place.path, &unlock).await
-    }
-
-    /// Makes a vault, or opens the one that another made meanwhile if `join` says so. With it comes the name of the
-    /// source, if it was made here.
-    async fn make_at(&self, place: &Place, join: bool) -> Result<(Vault, Option<String>), StoreError> {
-        if let Some(unlock) = self.fetch(place, |sources, path| sources.set_for_new(path)).await? {
-            return self.make_by(place, unlock, join).await;
-        }
-        let mut keychain = None;
-        if let Some(unlock) = self.sources.keychain_for_new() {
-            match self.make_by(place, unlock, join).await {
-                Err(error @ StoreError::Keychain { .. }) => keychain = Some(error),
-                other => return other,
-            }
-        }
-        match self.fetch(place, |sources, path| sources.typed_for_new(path).transpose()).await? {
-            Some(unlock) => self.make_by(place, unlock, join).await,
-            None => Err(self.sources.nothing_for_new(keychain.as_ref())),
-        }
-    }
-
-    async fn make_by(
-        &self,
-        place: &Place,
-        unlock: Unlock,
-        join: bool,
-    ) -> Result<(Vault, Option<String>), StoreError> {
-        let ways = self.new_ways(&unlock)?;
-        match self.options.create(&place.path, ways).await {
-            Ok(vault) => Ok((vault, Some(unlock.source))),
-            Err(StoreError::Exists { .. }) if join => {
-                Ok((self.options.open(&place.path, &unlock).await?, None))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The ways into a new vault: the one that `unlock` opens, and those for the recipients.
-    fn new_ways(&self, unlock: &Unlock) -> Result<Vec<NewWayIn>, StoreError> {
-        let mut ways = match &unlock.opener {
-            Opener::Passphrase(secret) => {
-                vec![NewWayIn::Passphrase { secret: secret.clone(), costs: self.costs, label: String::new() }]
-            }
-            Opener::Identity(text) => {
-                recipients(text, &unlock.source)?.into_iter().map(NewWayIn::recipient).collect()
-            }
-            Opener::Keychain(keychain) => vec![NewWayIn::keychain(Arc::clone(keychain))],
-        };
-        ways.extend(self.recipients.iter().map(|(recipient, label)| NewWayIn::Recipient {
-            recipient: recipient.clone(),
-            label: label.clone(),
-        }));
-        Ok(ways)
+        Ok((options.open(&place.path, &unlock).await?, unlock))
     }
 
     /// Fetches a secret off the caller's thread: a command may run, a person may be asked.
@@ -308,18 +265,6 @@ fn ways(path: &Path) -> Result<KnownWays, StoreError> {
     })
 }
 
-/// The public keys of an age identity file.
-fn recipients(text: &SecretString, source: &str) -> Result<Vec<String>, StoreError> {
-    let mut lines = Vec::new();
-    age::IdentityFile::from_buffer(text.expose().as_bytes())
-        .map_err(|error| error.to_string())
-        .and_then(|file| {
-            file.write_recipients_file(&mut lines).map_err(|_| "it holds no age identity".to_owned())
-        })
-        .map_err(|reason| StoreError::UnlockSource { name: source.to_owned(), reason })?;
-    Ok(String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,21 +294,5 @@ mod tests {
             let error = refused.place().unwrap_err().to_string();
             assert!(error.starts_with(named) && !error.contains("canary"), "{error}");
         }
-    }
-
-    #[test]
-    fn every_identity_of_a_file_has_its_recipient() {
-        use age::secrecy::ExposeSecret;
-
-        let identities = [age::x25519::Identity::generate(), age::x25519::Identity::generate()];
-        let mut text = String::from("# two keys\n");
-        for identity in &identities {
-            text += &format!("{}\n", identity.to_string().expose_secret());
-        }
-        let expected: Vec<String> =
-            identities.iter().map(|identity| identity.to_public().to_string()).collect();
-        assert_eq!(recipients(&text.into(), "here").unwrap(), expected);
-        let error = recipients(&"canary".into(), "here").unwrap_err().to_string();
-        assert!(error.starts_with("here is set but cannot be used") && !error.contains("canary"), "{error}");
     }
 }

@@ -191,10 +191,43 @@ impl Sources {
         first_set(&looked_at).map(|(name, place)| self.fetch(name, place, Question::New(vault))).transpose()
     }
 
+    /// A passphrase for a new way in: from the first source that is set and holds one, else what a person types twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sources::for_new`].
+    pub(crate) fn passphrase_for_new(&self, vault: &Path) -> Result<Unlock, StoreError> {
+        let looked_at = self.candidates();
+        let holds_passphrase = |place: &Place| {
+            !matches!(
+                place,
+                Place::Source(Source::Identity(_) | Source::IdentityFile(_) | Source::Keychain(_), _)
+                    | Place::Keychain(_)
+            )
+        };
+        let set = looked_at.iter().find_map(|candidate| {
+            let place = candidate.place.as_ref().ok().filter(|place| holds_passphrase(place))?;
+            Some((candidate.name.as_str(), place))
+        });
+        match set {
+            Some((name, place)) => self.fetch(name, place, Question::New(vault)),
+            None => self.typed_for_new(vault).unwrap_or_else(|| Err(self.nothing_for_new(None))),
+        }
+    }
+
     /// What a person types twice, if there is one to ask.
     pub(crate) fn typed_for_new(&self, vault: &Path) -> Option<Result<Unlock, StoreError>> {
         let prompt = self.prompt.as_ref().ok()?;
         Some(self.fetch(PROMPT, &Place::Prompt(Arc::clone(prompt)), Question::New(vault)))
+    }
+
+    /// The keychain that is in use.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Keychain`] if none is.
+    pub fn keychain_in_use(&self) -> Result<Arc<dyn Keychain>, StoreError> {
+        self.keychain.clone().map_err(|reason| StoreError::Keychain { reason })
     }
 
     /// The keychain, if there is one to be used.

@@ -111,13 +111,6 @@ impl NewWayIn {
         Self::Keychain { keychain, label: String::new() }
     }
 
-    pub(super) fn costs(&self) -> Option<Costs> {
-        match self {
-            Self::Passphrase { costs, .. } => Some(*costs),
-            Self::Recipient { .. } | Self::Keychain { .. } => None,
-        }
-    }
-
     /// Checks what can be checked before any work is done.
     pub(super) fn check_all(ways: &[Self]) -> Result<(), StoreError> {
         let invalid = |what: &str| Err(StoreError::Invalid { what: what.to_owned() });
@@ -174,7 +167,7 @@ impl NewWayIn {
     }
 }
 
-fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
+pub(super) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
     text.trim().parse().map_err(|_| StoreError::Invalid {
         what: "the recipient is not an age X25519 public key (`age1…`, as `age-keygen` prints it)".to_owned(),
     })
