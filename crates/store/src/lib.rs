@@ -37,6 +37,7 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
-    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, Rekey, RekeyPlan,
-    Unlock, Vault, VaultFrame, VaultOptions, VaultProbe, VaultReport, VaultStatus, WayId, WayIn, WayKind,
+    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, RecoveryKey, Rekey,
+    RekeyPlan, Unlock, Vault, VaultFrame, VaultOptions, VaultProbe, VaultReport, VaultStatus, WayId, WayIn,
+    WayKind,
 };

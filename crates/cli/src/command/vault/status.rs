@@ -45,6 +45,8 @@ struct VaultFields {
 /// A way in.
 #[derive(Serialize)]
 pub(super) struct WayFields {
+    /// Which it is, for `vault ways remove`.
+    id: Option<String>,
     kind: &'static str,
     label: Option<String>,
     recipient: Option<String>,
@@ -164,6 +166,7 @@ fn text(place: &Place, probe: &VaultProbe, opened: &Opened, sources: &[SourceRep
 pub(super) fn ways(ways: &[WayIn]) -> Vec<WayFields> {
     ways.iter()
         .map(|way| WayFields {
+            id: Some(way.id.to_string()),
             kind: way.kind.name(),
             label: Some(way.label.clone()).filter(|label| !label.is_empty()),
             recipient: way.recipient.clone(),
@@ -178,6 +181,7 @@ pub(super) fn ways(ways: &[WayIn]) -> Vec<WayFields> {
 
 fn probed(way: &ProbedWay) -> WayFields {
     WayFields {
+        id: None,
         kind: way.kind.name(),
         label: None,
         recipient: None,
@@ -189,8 +193,8 @@ fn probed(way: &ProbedWay) -> WayFields {
     }
 }
 
-fn way_line(way: &WayIn) -> String {
-    let mut line = way_text(way.kind.name(), way.costs);
+pub(super) fn way_line(way: &WayIn) -> String {
+    let mut line = format!("{} {}", way.id, way_text(way.kind.name(), way.costs));
     if let Some(recipient) = &way.recipient {
         line.push_str(&format!(" {recipient}"));
     }
