@@ -196,6 +196,34 @@ async fn changing_the_keys_and_a_new_vault_keep_the_pin_up_to_date() {
 }
 
 #[tokio::test]
+async fn a_pin_that_cannot_be_brought_up_to_date_stops_a_change_of_keys_and_a_failed_vault_leaves_none() {
+    let world = World::new().await;
+    let vault = world.by_key().open_vault().await.unwrap();
+    let [pin] = &world.pins()[..] else { panic!() };
+    // Not by modes, which do not stop root. Not every file system knows this.
+    let (folder, away) = (pin.parent().unwrap(), world.folder.path().join("away"));
+    let readable = std::fs::read(pin).unwrap();
+    let immutable = std::process::Command::new("chattr").arg("+i").arg(folder).output();
+    if immutable.is_ok_and(|output| output.status.success()) {
+        let plan = vault.plan_rekey(Rekey::new()).await.unwrap();
+        let refused = vault.rekey(plan).await;
+        let undone = std::process::Command::new("chattr").arg("-i").arg(folder).output().unwrap();
+        assert!(undone.status.success());
+        assert!(matches!(refused, Err(StoreError::NotWritable { .. })), "{refused:?}");
+        assert_eq!(std::fs::read(pin).unwrap(), readable);
+        world.by_key().open_vault().await.unwrap();
+    }
+    std::fs::rename(folder, away).unwrap();
+
+    // A vault that could not be made leaves no pin in the way of another.
+    let in_the_way = world.folder.path().join("v.new");
+    std::fs::remove_file(world.path()).unwrap();
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(world.by_key().make_vault().await.is_err());
+    assert_eq!(world.pins(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn while_keys_are_changed_both_ids_are_taken_and_afterwards_one() {
     let world = World::new().await;
     let ours = world.by_key().open_vault().await.unwrap().key_id();

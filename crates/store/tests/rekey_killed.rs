@@ -17,7 +17,7 @@ use tokenkeep_store::{
     Source, Sources, StoreError, Unlock, Vault,
 };
 
-const ROUNDS: u64 = 30;
+const ROUNDS: u64 = 60;
 const ENTRIES: usize = 40;
 
 /// A keychain that outlives a process: a file for each key.
@@ -79,7 +79,8 @@ async fn a_killed_change_of_keys_leaves_the_old_ones_or_the_new_ones() {
         change_until_killed(&folder).await;
     }
     let test = "a_killed_change_of_keys_leaves_the_old_ones_or_the_new_ones";
-    let folder = tempfile::tempdir().unwrap();
+    // A kill loses nothing of what the system has in memory: no disk is needed.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let folder = folder.path();
     std::fs::create_dir(folder.join("keychain")).unwrap();
     let ways = vec![NewWayIn::recipient(RECIPIENT), NewWayIn::keychain(keychain(folder))];
@@ -128,5 +129,5 @@ async fn a_killed_change_of_keys_leaves_the_old_ones_or_the_new_ones() {
         let again = by_key.put(key, &value(&round.to_string()), Expected::At(*revision)).await.unwrap();
         expected[0] = (key.clone(), value(&round.to_string()), again);
     }
-    assert!(changes >= 30, "only {changes} changes of keys were made");
+    assert!(changes >= 60, "only {changes} changes of keys were made");
 }

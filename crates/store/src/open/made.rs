@@ -30,7 +30,9 @@ impl Wanted {
 
 /// Is told every passphrase for a new vault before the vault is made.
 #[derive(Clone, Default)]
-pub(super) struct Judge(Option<Arc<dyn Fn(&Secret) + Send + Sync>>);
+pub(super) struct Judge(Option<Arc<Judgement>>);
+
+type Judgement = dyn Fn(&Secret) + Send + Sync;
 
 impl fmt::Debug for Judge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ fn holds_lease(process: u32, inode: u64) -> bool {
         .any(|info| info.lines().any(|line| is_lease(line, inode)))
 }
 
-/// `lock:	1: OFDLCK ADVISORY  READ -1 fe:00:1234 1 1`: byte 1 of the file with this inode.
+/// `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1234 1 1`: byte 1 of the file with this inode.
 #[cfg(target_os = "linux")]
 fn is_lease(line: &str, inode: u64) -> bool {
     let Some(lock) = line.strip_prefix("lock:") else { return false };

@@ -179,7 +179,11 @@ impl VaultOptions {
         new.push(&frame::frame(FrameKind::Ways, 1, Tag::NONE, &sealed))?;
         // Before the vault is there: what opens it by a public key may come at once.
         let expected = self.pin.expect(&place, keys.id());
-        new.finish()?;
+        let finished = new.finish();
+        if finished.is_err() && pin::key_id_at(&self.disk, &place) != Some(keys.id()) {
+            self.pin.unexpect(&place, keys.id());
+        }
+        finished?;
         let opened_by = frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
         let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
         let pin_state = self.pin.made(&place, keys.id(), expected);

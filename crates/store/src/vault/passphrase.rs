@@ -8,6 +8,7 @@ use tokenkeep_secret::Secret;
 use super::argon2id::Costs;
 use super::change_ways::{changed_meanwhile, check_costs, invalid};
 use super::lock::{Held, WRITER};
+use super::new_file::NewFile;
 use super::view::{self, Shared};
 use super::way_in::NewWayIn;
 use super::ways::{ListedWay, WayKind, Ways};
@@ -65,6 +66,11 @@ impl Vault {
             if target.costs().is_none_or(|costs| costs.of_today() == costs) {
                 return Ok(None);
             }
+            // Else every opening would compute Argon2id twice for nothing.
+            let Some(_writer) = Held::try_take(&shared.disk, &shared.place.lock, &[WRITER])? else {
+                return Ok(None);
+            };
+            drop(NewFile::create(&shared.disk, &shared.place)?);
             shared.wrapped_anew(&list, target, passphrase, None, target.created()).map(Some)
         })
         .await?;
@@ -140,5 +146,75 @@ impl Shared {
             *opened_by = digest;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Unlock, VaultOptions};
+    use super::*;
+    use crate::SecretStore;
+
+    /// The default of an earlier day, and costs that somebody chose.
+    async fn vault_of_an_earlier_day(path: &Path) {
+        let way = |secret: &[u8], chosen| NewWayIn::Passphrase {
+            secret: Secret::from(secret),
+            costs: Costs::listed(64, 1, 1, chosen).unwrap(),
+            label: "ops".to_owned(),
+        };
+        VaultOptions::new().create(path, vec![way(b"default", false), way(b"chosen", true)]).await.unwrap();
+    }
+
+    async fn open(path: &Path, passphrase: &[u8]) -> Vault {
+        Vault::open(path, &Unlock::passphrase(Secret::from(passphrase), "the test")).await.unwrap()
+    }
+
+    fn costs(vault: &Vault) -> Vec<(Option<Costs>, bool, bool)> {
+        let ways = vault.status().unwrap().ways;
+        ways.iter().map(|way| (way.costs, way.costs_chosen, way.opened_by)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_default_of_an_earlier_day_is_raised_when_it_opens_and_what_was_chosen_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v");
+        vault_of_an_earlier_day(&path).await;
+        let low = Costs::listed(64, 1, 1, true);
+        let by_chosen = open(&path, b"chosen").await;
+        assert_eq!(costs(&by_chosen), [(low, false, false), (low, true, true)]);
+        let created = by_chosen.status().unwrap().ways[0].created;
+
+        let raised = [(Some(Costs::default()), false, true), (low, true, false)];
+        let vault = open(&path, b"default").await;
+        assert_eq!(costs(&vault), raised);
+        let way = vault.status().unwrap().ways.remove(0);
+        assert_eq!((way.created, way.label.as_str()), (created, "ops"));
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(costs(&open(&path, b"default").await), raised);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "once is enough");
+        assert!(by_chosen.keys().await.is_ok(), "the keys are the same");
+    }
+
+    #[tokio::test]
+    async fn where_costs_cannot_be_raised_the_vault_opens_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v");
+        vault_of_an_earlier_day(&path).await;
+        let before = std::fs::read(&path).unwrap();
+        // Something stands where the file would be written anew.
+        let new = folder.path().join("v.new");
+        std::fs::create_dir(&new).unwrap();
+        open(&path, b"default").await;
+        std::fs::remove_dir(&new).unwrap();
+        // Somebody else is writing: nobody waits for that.
+        let disk = super::super::Disk::default();
+        let writer = Held::try_take(&disk, &folder.path().join("v.lock"), &[WRITER]).unwrap().unwrap();
+        open(&path, b"default").await;
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        drop(writer);
+        open(&path, b"default").await;
+        assert_ne!(std::fs::read(&path).unwrap(), before);
     }
 }

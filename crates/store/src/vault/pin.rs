@@ -192,6 +192,19 @@ impl KeyPin {
         Ok(())
     }
 
+    /// After a file with `new` did not come to be: what was pinned before.
+    pub(super) fn unexpect(&self, place: &Place, new: KeyId) {
+        for file in self.files() {
+            let Ok(Some(mut ids)) = read(file) else { continue };
+            ids.retain(|id| *id != new);
+            let done =
+                if ids.is_empty() { std::fs::remove_file(file) } else { write(file, &place.file, &ids) };
+            if let Err(error) = done {
+                tracing::debug!(%error, "the key pin names a vault that was never made");
+            }
+        }
+    }
+
     /// After a new vault was put in place, for which `expected` says whether it could be pinned.
     pub(super) fn made(&self, place: &Place, id: KeyId, expected: Result<(), String>) -> PinState {
         match self {

@@ -238,7 +238,7 @@ impl Shared {
         if !passphrases.iter().all(removed_fits) {
             return Err(StoreError::WrongPassphrase {
                 path: self.place.file.clone(),
-                source_name: "those given again".to_owned(),
+                source_name: "one that was given again".to_owned(),
             });
         }
         if !fates.iter().any(Fate::is_kept) {

@@ -13,7 +13,7 @@ use super::pin;
 use super::record::Keys;
 use super::rekey::{Made, Prepared};
 use super::view::{self, Shared};
-use super::ways::{WayKind, Ways};
+use super::ways::{ListedWay, WayKind, Ways};
 use super::{Vault, VaultOptions, place};
 use crate::StoreError;
 
@@ -38,44 +38,37 @@ impl Shared {
             // Readers go on meanwhile: the writer lock keeps the file as it is, not the view.
             (Arc::clone(&view.file), self.all_live(&view.log, &view.file)?, self.next_seq(&view))
         };
-        let old = self.keys.id();
+        let (old, new) = (self.keys.id(), keys.id());
         let had_keychain = plan.list.ways.iter().any(|way| way.kind() == WayKind::Keychain);
         let keychain = plan.rekey.keychain.as_ref().filter(|_| had_keychain);
-
-        let mut gave_keychain_a_key = false;
-        let mut opened_by = [0; 32];
-        let mut frames = Vec::new();
-        let mut listed = Vec::new();
-        let kept = plan.list.ways.iter().zip(&plan.fates).filter(|(_, fate)| fate.is_kept());
-        for (made, (way, _)) in made.into_iter().zip(kept) {
-            let (frame, new) = match made {
-                Made::Wrapped(frame, new) => (frame, new),
-                Made::ByKeychain(way, created) => {
-                    gave_keychain_a_key = true;
-                    way.make(&keys, created)?
-                }
-            };
-            if *way.digest() == plan.opened_by {
-                opened_by = *new.digest();
-            }
-            frames.push(frame);
-            listed.push(new);
-        }
+        let gives_keychain_a_key = made.iter().any(|made| matches!(made, Made::ByKeychain(..)));
+        self.expect_pin(new)?;
         // From here on either file is taken, whichever a crash leaves in place.
-        self.pin_or_say(|pin| pin.expect(&self.place, keys.id()));
-        let written = self.write_resealed(&file, &live, &keys, seq, &frames, &Ways::new(listed));
-        let in_place = pin::key_id_at(&self.disk, &self.place);
-        if let Err(error) = written {
-            if in_place == Some(old) {
-                self.pin_or_say(|pin| pin.set(&self.place, &[old]));
-                if let Some(keychain) = keychain.filter(|_| gave_keychain_a_key) {
-                    forget(keychain.as_ref(), keys.id());
+        let kept = plan.list.ways.iter().zip(&plan.fates).filter(|(_, fate)| fate.is_kept());
+        let opened_at = kept.map(|(way, _)| way).position(|way| *way.digest() == plan.opened_by);
+        let resealed = wrapped(made, &keys).and_then(|(frames, listed)| {
+            let opened_by = opened_at.and_then(|at| listed.get(at)).map(|way| *way.digest());
+            self.write_resealed(&file, &live, &keys, seq, &frames, &Ways::new(listed))?;
+            Ok(opened_by.unwrap_or_default())
+        });
+        let opened_by = match resealed {
+            Ok(opened_by) => opened_by,
+            // The new file is in place and may not be durable: the keychain and the pin serve both.
+            Err(error) if pin::key_id_at(&self.disk, &self.place) == Some(new) => return Err(error),
+            Err(error) => {
+                self.pin.unexpect(&self.place, new);
+                if let Some(keychain) = keychain.filter(|_| gives_keychain_a_key) {
+                    forget(keychain.as_ref(), new);
                 }
+                return Err(error);
             }
-            // Else the new file is in place and may not be durable: the keychain and the pin serve both.
-            return Err(error);
+        };
+        if let Err(reason) = self.pin.set(&self.place, &[new]) {
+            tracing::warn!(
+                reason,
+                "the key pin still names the old keys too; the next opening by a key mends it"
+            );
         }
-        self.pin_or_say(|pin| pin.set(&self.place, &[keys.id()]));
         match keychain {
             Some(keychain) => forget(keychain.as_ref(), old),
             None if had_keychain => {
@@ -91,6 +84,21 @@ impl Shared {
         };
         let view = view::load(&self.disk, &self.place, Some(&keys), &mut |_| {})?;
         Ok(options.vault(self.place.clone(), keys, opened_by, view, self.pin_state.clone()))
+    }
+
+    /// Pins the new key id besides the old one. A pin that is there and cannot be written would refuse the new file to
+    /// everyone who comes with a public key.
+    fn expect_pin(&self, new: KeyId) -> Result<(), StoreError> {
+        match (self.pin.expect(&self.place, new), self.pin.files().first()) {
+            (Err(reason), Some(file)) if !self.pin.pinned().is_empty() => {
+                Err(StoreError::NotWritable { path: file.clone(), reason })
+            }
+            (Err(reason), _) => {
+                tracing::info!(reason, "no key pin is kept");
+                Ok(())
+            }
+            (Ok(()), _) => Ok(()),
+        }
     }
 
     /// Every put and note that counts, in the order in which they stand.
@@ -153,16 +161,15 @@ impl Shared {
         }
         new.finish()
     }
+}
 
-    /// A pin that cannot be written keeps nobody from changing the keys; who opens the vault next is told what to do.
-    pub(super) fn pin_or_say(&self, change: impl FnOnce(&pin::KeyPin) -> Result<(), String>) {
-        if let Err(reason) = change(&self.pin) {
-            tracing::warn!(
-                reason,
-                "the key pin could not be brought up to date: `tokenkeep vault trust` does it"
-            );
-        }
-    }
+/// The ways in, with the keychain's, which is given its key now.
+fn wrapped(made: Vec<Made>, keys: &Keys) -> Result<(Vec<Vec<u8>>, Vec<ListedWay>), StoreError> {
+    let wrapped = made.into_iter().map(|made| match made {
+        Made::Wrapped(frame, listed) => Ok((frame, listed)),
+        Made::ByKeychain(way, created) => way.make(keys, created),
+    });
+    wrapped.collect()
 }
 
 fn forget(keychain: &dyn super::Keychain, key_id: KeyId) {

@@ -33,7 +33,7 @@ impl CostsArgs {
         let Some(target) = self.calibrate else { return Ok(None) };
         // A second of work, which the one thread of the command is not to do.
         let measured = tokio::task::spawn_blocking(move || Costs::calibrate(target, &others)).await;
-        let costs = measured.unwrap_or_else(|_| Err(StoreError::Unsupported { what: "measuring costs" }))?;
+        let costs = measured.unwrap_or(Err(StoreError::Unsupported { what: "measuring costs" }))?;
         context.output.note(format_args!(
             "A guess costs {} MiB, {} passes and {} lanes.",
             costs.memory_kib() / 1024,
