@@ -233,6 +233,14 @@ fn another_vault_for_the_same_key_is_refused_until_it_is_trusted() {
     assert!(message.contains("nothing was read"), "{message}");
     assert_eq!(std::fs::read(attacker.vault()).unwrap(), std::fs::read(world.vault()).unwrap());
 
+    let status = by_key(&world, "key", &["vault", "status", "--json"]).ends(0).json();
+    assert_eq!(
+        (&status["locked"]["code"], &status["pin"]["trusted"]),
+        (&"untrusted_keys".into(), &false.into())
+    );
+    let text = by_key(&world, "key", &["vault", "status"]).ends(0).stdout;
+    assert!(text.contains("another one: `tokenkeep vault trust`"), "{text}");
+
     let (code, _, help) = world.run(&["vault", "trust", "--no-input", "--json"]).ends(2).error();
     let id = help.split_whitespace().find(|word| word.len() >= 32).unwrap().trim_end_matches(',').to_owned();
     assert_eq!(code, "usage");
@@ -262,6 +270,10 @@ fn another_vault_for_the_same_key_is_refused_until_it_is_trusted() {
     };
     assert!(!bare(&[]).stderr.contains("pin"));
     assert_eq!(bare(&["-v"]).stderr.matches("is not pinned").count(), 1);
+    let mut status = world.command(&["vault", "status", "--json"]);
+    let status =
+        finish(status.env("TOKENKEEP_IDENTITY", "key").env_remove("HOME").spawn().unwrap()).ends(0).json();
+    assert!(status["pin"]["reason"].as_str().unwrap().contains("TOKENKEEP_VAULT_ID"), "{status}");
 }
 
 #[test]

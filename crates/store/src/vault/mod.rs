@@ -20,6 +20,7 @@ mod log;
 mod new_file;
 mod passphrase;
 mod pin;
+mod pin_file;
 mod place;
 mod record;
 mod recovery;
@@ -120,23 +121,6 @@ impl VaultOptions {
     #[must_use]
     pub fn writer_wait(mut self, wait: Duration) -> Self {
         self.writer_wait = wait;
-        self
-    }
-
-    /// Refuses, with [`StoreError::UntrustedKeys`], a vault with another key id, whatever opens it. Without this, a vault
-    /// that a public key opens is taken whoever made it.
-    #[must_use]
-    pub fn key_id(mut self, id: KeyId) -> Self {
-        self.pin = self.pin.given(id, "the program that opens it");
-        self
-    }
-
-    /// Judges the vault's key id by this pin, unless an id was given.
-    pub(crate) fn pin(mut self, pin: KeyPin) -> Self {
-        self.pin = match self.pin {
-            KeyPin::Given { id, by, .. } => pin.given(id, by),
-            _ => pin,
-        };
         self
     }
 
