@@ -165,6 +165,11 @@ fn a_missing_vault_is_made_by_login_alone_and_one_that_comes_back_is_the_old_one
     home.run(&["token"]).ends(0);
     std::fs::remove_dir_all(home.vault.parent().unwrap()).unwrap();
     std::fs::rename(&away, home.vault.parent().unwrap()).unwrap();
+    // It is not the one that was made last: for a key, that has to be said to be right.
+    all_refuse(&home, &mock, 4, "untrusted_keys", &["tokenkeep vault trust"]);
+    let id = home.run(&["vault", "trust", "--json"]).ends(2).error().help;
+    let id = id.split([' ', ',']).find(|word| word.len() == 32).unwrap();
+    home.run(&["vault", "trust", "--key-id", id]).ends(0);
     works(&home);
 }
 

@@ -135,6 +135,7 @@ Variables:
   TOKENKEEP_IDENTITY                                   private key file that opens the vault
   TOKENKEEP_PASSPHRASE_FD, _FILE, _COMMAND             where the vault's passphrase comes from
   TOKENKEEP_PASSPHRASE                                 the passphrase itself: the last resort
+  TOKENKEEP_VAULT_ID                                   the key id that the vault must have
   CREDENTIALS_DIRECTORY                                set by systemd: tokenkeep-identity, tokenkeep-passphrase
   STATE_DIRECTORY                                      set by systemd: the vault's place where there is no home
   SSL_CERT_FILE                                        certificate authorities to trust instead of the system's

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokenkeep::config::Config;
 use tokenkeep::session::{Session, SessionError};
-use tokenkeep::store::{Environment, Opening, SecretStore, Source, Sources, SystemKeychain};
+use tokenkeep::store::{Environment, Keychain, Opening, SecretStore, Source, Sources, SystemKeychain};
 
 use crate::args::Global;
 use crate::exit::CommandError;
@@ -89,6 +89,11 @@ impl Context {
         Ok(builder.build().await?)
     }
 
+    /// The OS keychain.
+    pub(crate) fn keychain(&self) -> Arc<dyn Keychain> {
+        Arc::new(SystemKeychain::new())
+    }
+
     /// Where the store is and what opens it. A passphrase on standard input is read now.
     ///
     /// # Errors
@@ -107,7 +112,7 @@ impl Context {
     }
 
     fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {
-        let mut sources = Sources::new(environment).keychain(Arc::new(SystemKeychain::new()));
+        let mut sources = Sources::new(environment).keychain(self.keychain());
         if let Some(path) = &self.global.identity {
             sources = sources.given("--identity", Source::IdentityFile(path.clone()));
         }

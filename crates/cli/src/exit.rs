@@ -233,6 +233,18 @@ fn store_error(error: &StoreError) -> (Exit, &'static str, String) {
         StoreError::KeysChanged { .. } => {
             (Exit::Locked, "keys_changed", "tokenkeep vault status, then run the command again")
         }
+        StoreError::UntrustedKeys { by, .. } => {
+            let help = match by.as_str() {
+                "TOKENKEEP_VAULT_ID" => {
+                    "tokenkeep vault trust shows both ids; then correct TOKENKEEP_VAULT_ID"
+                }
+                _ => "tokenkeep vault trust",
+            };
+            return (Exit::Locked, "untrusted_keys", help.to_owned());
+        }
+        StoreError::KeysInUse { .. } => {
+            (Exit::Busy, "keys_in_use", "tokenkeep list shows the sessions; then run the command again")
+        }
         StoreError::Keychain { .. } => (
             Exit::Locked,
             "keychain",
@@ -332,6 +344,16 @@ mod tests {
             ),
             (StoreError::WrongIdentity { path: path(), source_name: text() }, Exit::Locked, "wrong_identity"),
             (StoreError::KeysChanged { path: path() }, Exit::Locked, "keys_changed"),
+            (
+                StoreError::UntrustedKeys { path: path(), found: text(), expected: text(), by: text() },
+                Exit::Locked,
+                "untrusted_keys",
+            ),
+            (
+                StoreError::KeysInUse { waited: Duration::ZERO, holders: vec![1, 2] },
+                Exit::Busy,
+                "keys_in_use",
+            ),
             (StoreError::Keychain { reason: text() }, Exit::Locked, "keychain"),
             (StoreError::Corrupt { what: text() }, Exit::Store, "damaged"),
             (StoreError::NewerVersion { what: text() }, Exit::Store, "newer_version"),

@@ -13,6 +13,7 @@ mod moment;
 mod output;
 mod prompt;
 mod qr;
+mod strength;
 mod usage;
 mod wait;
 

@@ -85,6 +85,18 @@ impl Prompt {
     }
 }
 
+impl Prompt {
+    /// Asks whether to go on; anything but `y` or `yes` is a no.
+    ///
+    /// # Errors
+    ///
+    /// As [`Prompt::line`].
+    pub(crate) fn confirms(self, question: &str) -> io::Result<bool> {
+        let answer = self.line(&format!("{question} [y/N] "))?;
+        Ok(["y", "yes"].contains(&answer.to_lowercase().as_str()))
+    }
+}
+
 /// Asks for passphrases of the vault, and what age plugins want to know.
 impl tokenkeep::store::Prompt for Prompt {
     fn ask(&self, question: Question<'_>) -> io::Result<Secret> {

@@ -68,6 +68,32 @@ pub enum StoreError {
         path: PathBuf,
     },
 
+    /// The vault is not the one that is expected here, and was opened by a public key, for which anybody could have made
+    /// it. Nothing was read of it or written to it.
+    #[error("the vault at {} has key id {found}, but {by} says {expected}: its keys were changed elsewhere, or somebody put another vault in its place; nothing was read", path.display())]
+    UntrustedKeys {
+        /// The vault.
+        path: PathBuf,
+        /// The key id that it has.
+        found: String,
+        /// The key id that was expected.
+        expected: String,
+        /// What says so: the file of the key pin, or the variable or call that gave the id.
+        by: String,
+    },
+
+    /// The keys cannot be changed while sessions are being renewed, and the wait is over.
+    #[error(
+        "the vault's keys can only be changed while nobody renews a session, and somebody did for all of {waited:?}{}: wait for it, or stop it (a process that is stopped never ends its renewal)",
+        held_by(holders)
+    )]
+    KeysInUse {
+        /// How long was waited.
+        waited: Duration,
+        /// The processes that hold leases, as far as the system lets them be seen.
+        holders: Vec<u32>,
+    },
+
     /// The OS keychain could not be used.
     #[error(
         "the OS keychain cannot be used: {reason}. Set TOKENKEEP_IDENTITY or TOKENKEEP_PASSPHRASE_FILE instead"
@@ -193,4 +219,14 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn held_by(holders: &[u32]) -> String {
+    match holders {
+        [] => String::new(),
+        [one] => format!(" (process {one})"),
+        several => {
+            format!(" (processes {})", several.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))
+        }
+    }
 }

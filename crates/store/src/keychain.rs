@@ -44,16 +44,6 @@ impl SystemKeychain {
         self
     }
 
-    /// Removes the key of the vault with this key id, if there is one. Without another way in, nothing opens that
-    /// vault any more.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Keychain`] if the keychain cannot be used.
-    pub fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
-        self.with_item(key_id, Entry::delete_credential).map(|_| ())
-    }
-
     /// Runs `call` on the item of `key_id`, on a thread of its own. `None` if there is no such item.
     fn with_item<T: Send + 'static>(
         &self,
@@ -109,6 +99,10 @@ impl Keychain for SystemKeychain {
         let identity = identity.clone();
         self.with_item(key_id, move |item| item.set_secret(identity.expose().as_bytes()))?
             .ok_or_else(|| unusable("it lost what it was given to keep"))
+    }
+
+    fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
+        self.with_item(key_id, Entry::delete_credential).map(|_| ())
     }
 }
 

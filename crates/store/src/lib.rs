@@ -30,7 +30,7 @@ pub use key::Key;
 pub use keychain::SystemKeychain;
 pub use memory::MemoryStore;
 #[cfg(feature = "vault")]
-pub use open::{Opened, Opening, Place};
+pub use open::{Opened, Opening, PinReport, Place};
 pub use store::{
     Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
 };
@@ -41,6 +41,7 @@ pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState,
 pub use vault::PluginIdentity;
 #[cfg(feature = "vault")]
 pub use vault::{
-    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,
-    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayIn, WayKind,
+    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, RecoveryKey, Rekey,
+    RekeyPlan, Unlock, Vault, VaultFrame, VaultOptions, VaultProbe, VaultReport, VaultStatus, WayId, WayIn,
+    WayKind,
 };

@@ -1,17 +1,23 @@
 //! Which store is used, by which rule, and opening it.
 
+mod made;
 mod place;
+mod trust;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::made::{Judge, Made, Wanted};
 pub use self::place::Place;
 use self::place::Setting;
-use crate::vault::{Costs, NewWayIn, Opener, Unlock, Vault, VaultOptions, WayKind};
+pub use self::trust::PinReport;
+use crate::vault::{Costs, KeyId, Unlock, Vault, VaultOptions, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
+/// The key id that a vault must have, as 32 hexadecimal digits.
+const VAULT_ID: &str = "TOKENKEEP_VAULT_ID";
 
 /// How a store is found and opened: builder calls, before variables, before the configuration, before defaults.
 ///
@@ -33,8 +39,10 @@ pub struct Opening {
     vault: Setting<PathBuf>,
     configured_store: Setting<String>,
     configured_vault: Setting<PathBuf>,
-    recipients: Vec<(String, String)>,
+    wanted: Wanted,
     costs: Costs,
+    judge: Judge,
+    key_id: Option<KeyId>,
     options: VaultOptions,
 }
 
@@ -63,8 +71,10 @@ impl Opening {
             vault: None,
             configured_store: None,
             configured_vault: None,
-            recipients: Vec::new(),
+            wanted: Wanted::default(),
             costs: Costs::default(),
+            judge: Judge::default(),
+            key_id: None,
             options: VaultOptions::new(),
         }
     }
@@ -104,18 +114,17 @@ impl Opening {
         self
     }
 
-    /// Gives a new vault a way in for the private key of `recipient` too, such as a recovery key: of any kind that
-    /// [`NewWayIn::Recipient`] takes.
-    #[must_use]
-    pub fn recipient(mut self, recipient: impl Into<String>, label: impl Into<String>) -> Self {
-        self.recipients.push((recipient.into(), label.into()));
-        self
-    }
-
     /// What guessing a new vault's passphrase is to cost, instead of the default.
     #[must_use]
     pub fn costs(mut self, costs: Costs) -> Self {
         self.costs = costs;
+        self
+    }
+
+    /// Takes the vault with this key id alone, whatever is pinned, and whatever TOKENKEEP_VAULT_ID says.
+    #[must_use]
+    pub fn key_id(mut self, id: KeyId) -> Self {
+        self.key_id = Some(id);
         self
     }
 
@@ -163,6 +172,15 @@ impl Opening {
     ///
     /// As [`Opening::open`].
     pub async fn open_vault(&self) -> Result<Vault, StoreError> {
+        Ok(self.open_by().await?.0)
+    }
+
+    /// As [`Opening::open_vault`], with what opened it: changing the keys needs the passphrase once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`].
+    pub async fn open_by(&self) -> Result<(Vault, Unlock), StoreError> {
         let place = self.place()?;
         self.open_at(&place).await
     }
@@ -175,85 +193,27 @@ impl Opening {
     pub async fn open_or_make(&self) -> Result<Opened, StoreError> {
         let place = self.place()?;
         match self.open_at(&place).await {
-            Ok(vault) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
+            Ok((vault, _)) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
             Err(StoreError::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
-        let (vault, made) = self.make_at(&place, true).await?;
-        Ok(Opened { store: Arc::new(vault), place, made })
+        Ok(match self.make_at(&place, true).await? {
+            Made::Here(vault, source) => {
+                let made = Some(source.unwrap_or_else(|| "the private keys of its recipients".to_owned()));
+                Opened { store: Arc::new(vault), place, made }
+            }
+            Made::Elsewhere(vault) => Opened { store: Arc::new(vault), place, made: None },
+        })
     }
 
-    /// Makes a new vault: for the first source that is set, else for a key that the OS keychain keeps, else for a
-    /// passphrase that a person types twice. With it comes the name of that source.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Exists`] if there is one; [`StoreError::NoUnlockSource`] if nothing is set, the keychain cannot be
-    /// used and nobody can be asked; those of [`Opening::place`], [`Sources::unlock`] and [`VaultOptions::create`].
-    pub async fn make_vault(&self) -> Result<(Vault, String), StoreError> {
-        let place = self.place()?;
-        let (vault, made) = self.make_at(&place, false).await?;
-        Ok((vault, made.unwrap_or_default()))
-    }
-
-    async fn open_at(&self, place: &Place) -> Result<Vault, StoreError> {
+    async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {
         // Before any secret is read: a descriptor is used up by it, a command runs.
         if !Vault::exists(&place.path)? {
             return Err(StoreError::Missing { path: place.path.clone() });
         }
+        let options = self.pinned_options(place)?;
         let unlock = self.fetch(place, |sources, path| sources.unlock(path, || ways(path))).await?;
-        self.options.open(&place.path, &unlock).await
-    }
-
-    /// Makes a vault, or opens the one that another made meanwhile if `join` says so. With it comes the name of the
-    /// source, if it was made here.
-    async fn make_at(&self, place: &Place, join: bool) -> Result<(Vault, Option<String>), StoreError> {
-        if let Some(unlock) = self.fetch(place, |sources, path| sources.set_for_new(path)).await? {
-            return self.make_by(place, unlock, join).await;
-        }
-        let mut keychain = None;
-        if let Some(unlock) = self.sources.keychain_for_new() {
-            match self.make_by(place, unlock, join).await {
-                Err(error @ StoreError::Keychain { .. }) => keychain = Some(error),
-                other => return other,
-            }
-        }
-        match self.fetch(place, |sources, path| sources.typed_for_new(path).transpose()).await? {
-            Some(unlock) => self.make_by(place, unlock, join).await,
-            None => Err(self.sources.nothing_for_new(keychain.as_ref())),
-        }
-    }
-
-    async fn make_by(
-        &self,
-        place: &Place,
-        unlock: Unlock,
-        join: bool,
-    ) -> Result<(Vault, Option<String>), StoreError> {
-        let ways = self.new_ways(&unlock)?;
-        match self.options.create(&place.path, ways).await {
-            Ok(vault) => Ok((vault, Some(unlock.source))),
-            Err(StoreError::Exists { .. }) if join => {
-                Ok((self.options.open(&place.path, &unlock).await?, None))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The ways into a new vault: the one that `unlock` opens, and those for the recipients.
-    fn new_ways(&self, unlock: &Unlock) -> Result<Vec<NewWayIn>, StoreError> {
-        let mut ways = match &unlock.opener {
-            Opener::Passphrase(secret) => {
-                vec![NewWayIn::Passphrase { secret: secret.clone(), costs: self.costs, label: String::new() }]
-            }
-            Opener::Identity(text) => unlock.identities(text)?.new_ways(unlock)?,
-            Opener::Keychain(keychain) => vec![NewWayIn::keychain(Arc::clone(keychain))],
-        };
-        ways.extend(self.recipients.iter().map(|(recipient, label)| NewWayIn::Recipient {
-            recipient: recipient.clone(),
-            label: label.clone(),
-        }));
-        Ok(ways)
+        Ok((options.open(&place.path, &unlock).await?, unlock))
     }
 
     /// Fetches a secret off the caller's thread: a command may run, a person may be asked.

@@ -5,6 +5,7 @@
 
 mod command;
 mod descriptor;
+mod for_new;
 mod identity;
 mod permissions;
 mod read;
@@ -160,19 +161,6 @@ impl Sources {
         }
     }
 
-    /// A passphrase or key for a new way into the vault at `vault`: the first source that is set, else what a person
-    /// types twice. The keychain is not asked.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sources::unlock`]; [`StoreError::UnlockSource`] also if the two answers differ.
-    pub fn for_new(&self, vault: &Path) -> Result<Unlock, StoreError> {
-        if let Some(unlock) = self.set_for_new(vault)? {
-            return Ok(unlock);
-        }
-        self.typed_for_new(vault).unwrap_or_else(|| Err(self.nothing_for_new(None)))
-    }
-
     /// What is looked at to open a vault with ways in of these kinds, which source decides, and why those before it
     /// do not. Reads no secret and asks nobody. `None` is a vault that is still to be made.
     pub fn report(&self, ways: Option<KnownWays>) -> Vec<SourceReport> {
@@ -185,37 +173,6 @@ impl Sources {
         });
         looked_at.push(self.prompt_candidate(ways.is_none_or(|ways| ways.passphrase)));
         report::of(&looked_at)
-    }
-
-    /// The first source that is set, for a new way in; neither keychain nor prompt.
-    pub(crate) fn set_for_new(&self, vault: &Path) -> Result<Option<Unlock>, StoreError> {
-        let looked_at = self.candidates();
-        first_set(&looked_at).map(|(name, place)| self.fetch(name, place, Question::New(vault))).transpose()
-    }
-
-    /// What a person types twice, if there is one to ask.
-    pub(crate) fn typed_for_new(&self, vault: &Path) -> Option<Result<Unlock, StoreError>> {
-        let prompt = self.prompt.as_ref().ok()?;
-        Some(self.fetch(PROMPT, &Place::Prompt(Arc::clone(prompt)), Question::New(vault)))
-    }
-
-    /// The keychain, if there is one to be used.
-    pub(crate) fn keychain_for_new(&self) -> Option<Unlock> {
-        let keychain = self.keychain.as_ref().ok()?;
-        Some(Unlock::new(Opener::Keychain(Arc::clone(keychain)), KEYCHAIN))
-    }
-
-    /// The error where nothing can serve a new vault. `keychain` is what the keychain said.
-    pub(crate) fn nothing_for_new(&self, keychain: Option<&StoreError>) -> StoreError {
-        let mut looked_at = self.candidates();
-        let why = match (keychain, &self.keychain) {
-            (Some(error), _) => reason(error),
-            (None, Err(reason)) => reason.clone(),
-            (None, Ok(_)) => "it keeps no passphrases".into(),
-        };
-        looked_at.push(Candidate::not_set(KEYCHAIN, why));
-        looked_at.push(self.prompt_candidate(true));
-        StoreError::NoUnlockSource { tried: report::tried(&looked_at) }
     }
 
     /// All sources but keychain and prompt, in their order.

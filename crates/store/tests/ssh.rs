@@ -189,7 +189,7 @@ async fn the_key_of_the_environment_makes_a_vault_and_opens_it() {
             .sources(Sources::new(environment))
             .vault("the test", folder.path().join("v"));
         let (vault, by) = opening.make_vault().await.unwrap();
-        assert_eq!(by, "TOKENKEEP_IDENTITY");
+        assert_eq!(by.as_deref(), Some("TOKENKEEP_IDENTITY"));
         vault.put(&key("a"), &value("kept"), Expected::Absent).await.unwrap();
         let vault = opening.open_vault().await.unwrap();
         assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));

@@ -52,6 +52,31 @@ fn default(environment: &Environment) -> Result<Place, StoreError> {
     Ok(Place { path: folder.join(FILE), from: from.to_owned() })
 }
 
+/// Where key pins are kept: in the user's state folder, or in that of the service where there is no home.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(super) fn pins(environment: &Environment) -> Result<PathBuf, String> {
+    const PINS: &str = "key-pins";
+    let user = || {
+        if cfg!(target_os = "windows") {
+            return folder(environment.var("LOCALAPPDATA"));
+        }
+        if cfg!(target_os = "macos") {
+            return Some(home(environment)?.join("Library/Application Support"));
+        }
+        folder(environment.var("XDG_STATE_HOME")).or_else(|| Some(home(environment)?.join(".local/state")))
+    };
+    user()
+        .map(|state| state.join(FOLDER).join(PINS))
+        .or_else(|| Some(state_folder(environment)?.join(PINS)))
+        .ok_or_else(|| {
+            "there is no home folder and no $STATE_DIRECTORY to keep a pin in: set TOKENKEEP_VAULT_ID"
+                .to_owned()
+        })
+}
+
 /// The folder for a program's own data, by the platform's rule.
 fn data_folder(environment: &Environment) -> Option<(PathBuf, &'static str)> {
     if cfg!(target_os = "windows") {

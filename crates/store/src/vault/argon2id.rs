@@ -27,23 +27,35 @@ const BODY_LEN: usize = FILE_KEY_BYTES + 16;
 /// The most ways in by passphrase that a vault has.
 pub(super) const MAX_PASSPHRASES: usize = 4;
 /// What all passphrase stanzas of a vault may ask for together.
-const CEILING: Costs = Costs { memory_kib: 1024 * 1024, passes: 16, lanes: 16 };
+pub(super) const CEILING: Costs = Costs { memory_kib: 1024 * 1024, passes: 16, lanes: 16, chosen: true };
 
 /// What guessing one passphrase costs (RFC 9106): memory, passes over it, lanes in parallel.
 ///
-/// The default is RFC 9106's second choice: 64 MiB, 3 passes, 4 lanes. Nothing lowers it but [`Costs::new`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The default is RFC 9106's second choice: 64 MiB, 3 passes, 4 lanes. Nothing lowers it but [`Costs::new`] and
+/// [`Costs::calibrate`], and costs that were chosen by one of these are never raised to a later default.
+#[derive(Clone, Copy, Debug)]
 pub struct Costs {
     memory_kib: u32,
     passes: u32,
     lanes: u32,
+    /// Whether somebody chose them; else they are the default of the day they were made.
+    chosen: bool,
 }
 
 impl Default for Costs {
     fn default() -> Self {
-        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
+        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4, chosen: false }
     }
 }
+
+/// Equal work is equal, whoever chose it.
+impl PartialEq for Costs {
+    fn eq(&self, other: &Self) -> bool {
+        (self.memory_kib, self.passes, self.lanes) == (other.memory_kib, other.passes, other.lanes)
+    }
+}
+
+impl Eq for Costs {}
 
 impl Costs {
     /// Costs of your own choice.
@@ -52,7 +64,7 @@ impl Costs {
     ///
     /// [`StoreError::Invalid`] above 1 GiB, 16 passes or 16 lanes, below 8 KiB a lane, or if one is zero.
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, StoreError> {
-        let costs = Self { memory_kib, passes, lanes };
+        let costs = Self { memory_kib, passes, lanes, chosen: true };
         if costs.exceeds_ceiling() || passes == 0 || lanes == 0 || memory_kib < 8 * lanes {
             return Err(StoreError::Invalid {
                 what: format!(
@@ -79,17 +91,44 @@ impl Costs {
         self.lanes
     }
 
+    pub(super) fn is_chosen(self) -> bool {
+        self.chosen
+    }
+
+    /// These costs as a vault lists them.
+    pub(super) fn listed(memory_kib: u32, passes: u32, lanes: u32, chosen: bool) -> Option<Self> {
+        Self::new(memory_kib, passes, lanes).ok().map(|costs| Self { chosen, ..costs })
+    }
+
+    /// What a passphrase costs when it is wrapped again: as it did, unless that was the default of its day and today's
+    /// is higher.
+    pub(super) fn of_today(self) -> Self {
+        let today = Self::default();
+        let below = self.memory_kib < today.memory_kib
+            || (self.memory_kib == today.memory_kib && self.passes < today.passes);
+        if !self.chosen && below { today } else { self }
+    }
+
+    /// How long one guess takes here, computed as it is at every opening.
+    pub(super) fn time(self, clock: &dyn tokenkeep_clock::Clock) -> Option<std::time::Duration> {
+        let started = clock.boot();
+        self.derive(b"a passphrase of the usual length", &[0; SALT_LEN])?;
+        Some(clock.boot().saturating_sub(started))
+    }
+
     fn exceeds_ceiling(self) -> bool {
         self.memory_kib > CEILING.memory_kib || self.passes > CEILING.passes || self.lanes > CEILING.lanes
     }
 
     /// Whether all of `costs` stay together under the ceilings and are few enough.
     pub(super) fn within_ceilings(costs: &[Self]) -> bool {
-        let sum = costs.iter().fold(Self { memory_kib: 0, passes: 0, lanes: 0 }, |sum, one| Self {
-            memory_kib: sum.memory_kib.saturating_add(one.memory_kib),
-            passes: sum.passes.saturating_add(one.passes),
-            lanes: sum.lanes.saturating_add(one.lanes),
-        });
+        let sum =
+            costs.iter().fold(Self { memory_kib: 0, passes: 0, lanes: 0, chosen: true }, |sum, one| Self {
+                memory_kib: sum.memory_kib.saturating_add(one.memory_kib),
+                passes: sum.passes.saturating_add(one.passes),
+                lanes: sum.lanes.saturating_add(one.lanes),
+                ..sum
+            });
         costs.len() <= MAX_PASSPHRASES && !sum.exceeds_ceiling()
     }
 
@@ -141,7 +180,8 @@ impl Parsed {
             return None;
         }
         let salt: [u8; SALT_LEN] = BASE64.decode(salt).ok()?.try_into().ok()?;
-        let costs = Costs { memory_kib: number(memory)?, passes: number(passes)?, lanes: number(lanes)? };
+        let (memory_kib, passes, lanes) = (number(memory)?, number(passes)?, number(lanes)?);
+        let costs = Costs { memory_kib, passes, lanes, chosen: true };
         Some(Self { salt, costs })
     }
 }
@@ -166,7 +206,7 @@ impl age::Recipient for PassphraseRecipient<'_> {
             .costs
             .derive(self.passphrase.expose(), &salt)
             .ok_or_else(|| failed("not enough memory for the passphrase's costs"))?;
-        let Costs { memory_kib, passes, lanes } = self.costs;
+        let Costs { memory_kib, passes, lanes, .. } = self.costs;
         let stanza = Stanza {
             tag: STANZA.to_owned(),
             args: vec![BASE64.encode(salt), memory_kib.to_string(), passes.to_string(), lanes.to_string()],
@@ -285,6 +325,21 @@ mod tests {
         for bad in [(1024 * 1024 + 1, 1, 1), (8, 17, 1), (8, 0, 1), (8, 1, 0), (8, 1, 2), (1024, 1, 17)] {
             assert!(Costs::new(bad.0, bad.1, bad.2).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_default_of_an_earlier_day_is_raised_and_what_was_chosen_is_not() {
+        let today = Costs::default();
+        let listed = |memory, passes, chosen| Costs::listed(memory, passes, 4, chosen).unwrap();
+        for (memory, passes) in [(32 * 1024, 3), (64 * 1024, 1), (32 * 1024, 16)] {
+            assert_eq!(listed(memory, passes, false).of_today(), today);
+            assert!(!listed(memory, passes, false).of_today().is_chosen());
+            assert_eq!(listed(memory, passes, true).of_today(), listed(memory, passes, true));
+        }
+        for (memory, passes) in [(64 * 1024, 3), (64 * 1024, 4), (128 * 1024, 1)] {
+            assert_eq!(listed(memory, passes, false).of_today(), listed(memory, passes, false));
+        }
+        assert!(cheap().is_chosen() && !today.is_chosen());
     }
 
     #[test]

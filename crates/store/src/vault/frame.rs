@@ -29,6 +29,18 @@ impl KeyId {
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+
+    /// The id that these thirty-two hexadecimal digits spell.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
 }
 
 /// Thirty-two hexadecimal digits.

@@ -25,4 +25,14 @@ pub trait Keychain: fmt::Debug + Send + Sync + 'static {
     ///
     /// As [`Keychain::load`].
     fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError>;
+
+    /// Forgets what is kept for the vault with this key id, if anything is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keychain::load`]; [`StoreError::Unsupported`] by one that cannot.
+    fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
+        let _ = key_id;
+        Err(StoreError::Unsupported { what: "removing a key from this keychain" })
+    }
 }

@@ -6,10 +6,13 @@
 //! stalls nobody else.
 
 mod argon2id;
+mod calibrate;
+mod change_ways;
 mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
+mod holders;
 mod identity;
 mod keychain;
 mod lease;
@@ -17,11 +20,16 @@ mod lock;
 mod log;
 mod new_file;
 mod passphrase;
+mod pin;
+mod pin_file;
 mod place;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod recipient;
 mod record;
+mod recovery;
+mod rekey;
+mod reseal;
 mod rewrite;
 #[cfg(feature = "ssh")]
 mod ssh;
@@ -44,11 +52,15 @@ use tokenkeep_secret::Secret;
 pub use self::argon2id::Costs;
 pub use self::frame::{FrameKind, KeyId};
 pub use self::keychain::Keychain;
+pub(crate) use self::pin::KeyPin;
+pub use self::pin::PinState;
+pub use self::recovery::RecoveryKey;
+pub use self::rekey::{Rekey, RekeyPlan};
 pub use self::status::{FrameState, ProbedWay, VaultFrame, VaultProbe, VaultReport, VaultStatus};
 #[cfg(feature = "plugin")]
 pub use self::way_in::PluginIdentity;
 pub use self::way_in::{NewWayIn, Opener, Unlock};
-pub use self::ways::{WayIn, WayKind};
+pub use self::ways::{WayId, WayIn, WayKind};
 
 pub(crate) use self::identity::Identities;
 #[cfg(feature = "plugin")]
@@ -90,11 +102,17 @@ pub struct VaultOptions {
     clock: Arc<dyn Clock>,
     writer_wait: Duration,
     disk: Disk,
+    pin: KeyPin,
 }
 
 impl Default for VaultOptions {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), writer_wait: WRITER_WAIT, disk: Disk::default() }
+        Self {
+            clock: SystemClock::shared(),
+            writer_wait: WRITER_WAIT,
+            disk: Disk::default(),
+            pin: KeyPin::None,
+        }
     }
 }
 
@@ -127,6 +145,8 @@ impl VaultOptions {
     pub async fn create(&self, path: impl AsRef<Path>, ways: Vec<NewWayIn>) -> Result<Vault, StoreError> {
         let path = path.as_ref().to_owned();
         NewWayIn::check_all(&ways)?;
+        change_ways::check_distinct(&ways)?;
+        self.pin.check_new()?;
         let place = Place::vacant(&self.disk, &path)?;
         self.disk.make_folder(&place.folder).map_err(|error| place::unwritable(&place.folder, error))?;
         place.check_folder(&self.disk)?;
@@ -153,10 +173,17 @@ impl VaultOptions {
         new.push(&Header { key_id: keys.id(), next_seq: 2 }.encode())?;
         frames.iter().try_for_each(|frame| new.push(frame))?;
         new.push(&frame::frame(FrameKind::Ways, 1, Tag::NONE, &sealed))?;
-        new.finish()?;
+        // Before the vault is there: what opens it by a public key may come at once.
+        let expected = self.pin.expect(&place, keys.id());
+        let finished = new.finish();
+        if finished.is_err() && pin::key_id_at(&self.disk, &place) != Some(keys.id()) {
+            self.pin.unexpect(&place, keys.id());
+        }
+        finished?;
         let opened_by = frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
         let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
-        Ok(self.vault(place, keys, opened_by, view))
+        let pin_state = self.pin.made(&place, keys.id(), expected);
+        Ok(self.vault(place, keys, opened_by, view, pin_state))
     }
 
     /// Opens the vault at `path`.
@@ -164,19 +191,31 @@ impl VaultOptions {
     /// # Errors
     ///
     /// Told apart: [`StoreError::Missing`], [`StoreError::WrongPassphrase`] or [`StoreError::WrongIdentity`],
-    /// [`StoreError::Corrupt`], [`StoreError::NewerVersion`], [`StoreError::AnotherOwner`], [`StoreError::Place`].
+    /// [`StoreError::UntrustedKeys`], [`StoreError::Corrupt`], [`StoreError::NewerVersion`],
+    /// [`StoreError::AnotherOwner`], [`StoreError::Place`].
     pub async fn open(&self, path: impl AsRef<Path>, unlock: &Unlock) -> Result<Vault, StoreError> {
         let place = Place::existing(&self.disk, path.as_ref())?;
         let large = self.disk.facts(&place.file).is_ok_and(|facts| facts.len > INLINE_BYTES);
         if unlock.is_quick() && !large {
             return self.open_at(place, unlock);
         }
-        let (options, unlock) = (self.clone(), unlock.clone());
-        blocking(move || options.open_at(place, &unlock)).await
+        let (options, opened) = (self.clone(), unlock.clone());
+        let vault = blocking(move || options.open_at(place, &opened)).await?;
+        if let Opener::Passphrase(passphrase) = &unlock.opener {
+            match vault.raise_costs(passphrase.clone()).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("guessing this passphrase costs today's default from now on"),
+                Err(error) => {
+                    tracing::info!(%error, "guessing this passphrase still costs an older default");
+                }
+            }
+        }
+        Ok(vault)
     }
 
     fn open_at(&self, place: Place, unlock: &Unlock) -> Result<Vault, StoreError> {
         let mut view = view::load(&self.disk, &place, None, &mut |_| {})?;
+        self.pin.check_given(&place, view.log.header.key_id)?;
         let mut ways = view::found_ways(&view);
         if ways.iter().any(|way| !way.whole) {
             // Not believed before the file was opened once more.
@@ -190,9 +229,12 @@ impl VaultOptions {
             // Keys tell more of it apart.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
         }
+        // Who can open it by passphrase is trusted with who wrote it; a public key anybody can have.
+        let proven = matches!(unlock.opener, Opener::Passphrase(_));
+        let pin_state = self.pin.settle(&self.disk, &place, opened.keys.id(), proven)?;
         let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
-        Ok(self.vault(place, opened.keys, opened.way, view))
+        Ok(self.vault(place, opened.keys, opened.way, view, pin_state))
     }
 
     /// Whether the vault lists this way in. A list that is damaged keeps nobody out: whoever opened the way in has the
@@ -215,7 +257,7 @@ impl VaultOptions {
         }
     }
 
-    fn vault(&self, place: Place, keys: Keys, opened_by: [u8; 32], view: View) -> Vault {
+    fn vault(&self, place: Place, keys: Keys, opened_by: [u8; 32], view: View, pin_state: PinState) -> Vault {
         let seq_floor = AtomicU64::new(view.log.next_seq);
         let shared = Shared {
             place,
@@ -223,6 +265,8 @@ impl VaultOptions {
             keys,
             clock: Arc::clone(&self.clock),
             writer_wait: self.writer_wait,
+            pin: self.pin.clone(),
+            pin_state,
             opened_by: Mutex::new(opened_by),
             view: Mutex::new(view),
             seq_floor,
@@ -279,6 +323,11 @@ impl Vault {
     /// Which master key it is sealed under.
     pub fn key_id(&self) -> KeyId {
         self.shared.keys.id()
+    }
+
+    /// How that key id is pinned.
+    pub fn pin_state(&self) -> &PinState {
+        &self.shared.pin_state
     }
 }
 

@@ -9,6 +9,7 @@ use super::argon2id::Costs;
 use super::disk::Disk;
 use super::frame::{FrameKind, KeyId, Tag};
 use super::log::{At, Log, Met};
+use super::pin::PinState;
 use super::place::{self, Place};
 use super::unwrap::kind_of;
 use super::view::{self, Shared, View};
@@ -59,6 +60,8 @@ pub struct VaultStatus {
     pub path: PathBuf,
     /// Which master key it is sealed under.
     pub key_id: KeyId,
+    /// How that key id is pinned.
+    pub pin: PinState,
     /// Its ways in.
     pub ways: Vec<WayIn>,
     /// Its length in bytes.
@@ -178,6 +181,7 @@ impl Vault {
         Ok(VaultStatus {
             path: shared.place.file.clone(),
             key_id: shared.keys.id(),
+            pin: shared.pin_state.clone(),
             ways: ways.ways.iter().map(|way| way.shown(&opened_by)).collect(),
             bytes: length(&view, &shared.place)?,
             live_bytes: view.log.live,

@@ -283,7 +283,7 @@ fn damaged_way(offset: u64) -> StoreError {
 }
 
 /// `Ok(None)` if no identity fits; `Err` if the message or the master key in it is not what it should be.
-fn open_one<'a>(
+pub(super) fn open_one<'a>(
     header: &Header,
     way: &FoundWay,
     identities: impl Iterator<Item = &'a dyn age::Identity>,

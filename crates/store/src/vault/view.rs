@@ -14,6 +14,7 @@ use super::frame::{
     BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag, damaged_frame, frame,
 };
 use super::log::{At, Damage, HeadState, Log, Met, ScanError};
+use super::pin::{KeyPin, PinState};
 use super::place::{self, Place};
 use super::record::{Keys, Record};
 use super::unwrap::FoundWay;
@@ -38,6 +39,9 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) writer_wait: Duration,
+    pub(super) pin: KeyPin,
+    /// How the key id was pinned when this handle was opened.
+    pub(super) pin_state: PinState,
     /// SHA-256 of the way-in frame that opened this handle.
     pub(super) opened_by: Mutex<[u8; 32]>,
     pub(super) view: Mutex<View>,

@@ -184,13 +184,17 @@ impl NewWayIn {
         Self::Keychain { keychain, label: String::new() }
     }
 
-    pub(super) fn costs(&self) -> Option<Costs> {
-        match self {
-            Self::Passphrase { costs, .. } => Some(*costs),
+    /// The same, called `label`.
+    #[must_use]
+    pub(crate) fn labelled(mut self, new: &str) -> Self {
+        match &mut self {
+            Self::Passphrase { label, .. } | Self::Recipient { label, .. } | Self::Keychain { label, .. } => {
+                new.clone_into(label);
+            }
             #[cfg(feature = "plugin")]
-            Self::Plugin { .. } => None,
-            Self::Recipient { .. } | Self::Keychain { .. } => None,
+            Self::Plugin { label, .. } => new.clone_into(label),
         }
+        self
     }
 
     /// Checks what can be checked before any work is done.

@@ -1,12 +1,14 @@
 //! The sealed list of a vault's ways in: only what is listed there is used, shown or wrapped again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::argon2id::Costs;
+use crate::StoreError;
 
 /// The version of the list that this crate writes.
 const VERSION: u32 = 1;
@@ -51,10 +53,29 @@ impl WayKind {
     }
 }
 
+/// Which of a vault's ways in: the SHA-256 of its frame. A way in that is wrapped again gets another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WayId(pub(super) [u8; 32]);
+
+/// The first eight hexadecimal digits: enough to tell one vault's apart.
+impl fmt::Display for WayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for WayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WayId({self})")
+    }
+}
+
 /// One way in, as the vault lists it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WayIn {
+    /// Which it is.
+    pub id: WayId,
     /// What it is.
     pub kind: WayKind,
     /// What the person who made it called it; may be empty.
@@ -70,6 +91,47 @@ pub struct WayIn {
     pub costs_chosen: bool,
     /// Whether this handle was opened by it.
     pub opened_by: bool,
+}
+
+impl WayIn {
+    /// The one of `ways` that a person means by `text`: its label, its public key, its id or at least four digits of
+    /// it, or its kind. The first of these that fits any of them decides.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if it fits none of them, or several.
+    pub fn find<'a>(ways: &'a [Self], text: &str) -> Result<&'a Self, StoreError> {
+        let text = text.trim();
+        // What stands behind an SSH key is a comment.
+        let key = |text: &str| text.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+        let digits = text.to_ascii_lowercase();
+        let by_digits = (4..=8).contains(&digits.len());
+        let fits: [&dyn Fn(&Self) -> bool; 4] = [
+            &|way| !way.label.is_empty() && way.label == text,
+            &|way| way.recipient.as_deref().is_some_and(|recipient| key(recipient) == key(text)),
+            &|way| by_digits && way.id.to_string().starts_with(&digits),
+            &|way| way.kind.name() == text,
+        ];
+        for fits in fits {
+            match &ways.iter().filter(|way| fits(way)).collect::<Vec<_>>()[..] {
+                [] => {}
+                [one] => return Ok(one),
+                several => {
+                    let ids: Vec<_> = several.iter().map(|way| way.id.to_string()).collect();
+                    return Err(StoreError::Invalid {
+                        what: format!(
+                            "several ways in are meant by that: name one by its id ({})",
+                            ids.join(", ")
+                        ),
+                    });
+                }
+            }
+        }
+        Err(StoreError::Invalid {
+            what: "no way in has that label, public key, id or kind: `tokenkeep vault ways` lists them"
+                .to_owned(),
+        })
+    }
 }
 
 /// The list as stored.
@@ -161,7 +223,7 @@ impl ListedWay {
                 m: costs.memory_kib(),
                 t: costs.passes(),
                 p: costs.lanes(),
-                chosen: costs != Costs::default(),
+                chosen: costs.is_chosen(),
             }),
             sha256: digest(frame),
             unknown: BTreeMap::new(),
@@ -172,21 +234,31 @@ impl ListedWay {
         WayKind::from_name(&self.kind)
     }
 
+    /// The public key that it is wrapped to.
+    pub(super) fn recipient(&self) -> Option<&str> {
+        self.recipient.as_deref()
+    }
+
+    pub(super) fn created(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.created)).unwrap_or(UNIX_EPOCH)
+    }
+
     pub(super) fn digest(&self) -> &[u8; 32] {
         &self.sha256
     }
 
     pub(super) fn costs(&self) -> Option<Costs> {
-        self.costs.and_then(|costs| Costs::new(costs.m, costs.t, costs.p).ok())
+        self.costs.and_then(|costs| Costs::listed(costs.m, costs.t, costs.p, costs.chosen))
     }
 
     /// As shown to people.
     pub(super) fn shown(&self, opened_by: &[u8; 32]) -> WayIn {
         WayIn {
+            id: WayId(self.sha256),
             kind: self.kind(),
             label: self.label.clone(),
             recipient: self.recipient.clone(),
-            created: UNIX_EPOCH.checked_add(Duration::from_secs(self.created)).unwrap_or(UNIX_EPOCH),
+            created: self.created(),
             costs: self.costs(),
             costs_chosen: self.costs.is_some_and(|costs| costs.chosen),
             opened_by: self.sha256 == *opened_by,
@@ -286,5 +358,47 @@ mod tests {
         let written = read.encode().unwrap();
         let again = rmpv::decode::read_value(&mut &written[..]).unwrap();
         assert_eq!(again, list);
+    }
+
+    #[test]
+    fn a_way_is_found_by_what_a_person_calls_it_and_never_guessed() {
+        let listed = |kind, label: &str, recipient: Option<&str>, frame: &[u8]| {
+            ListedWay::new(kind, label.to_owned(), recipient.map(str::to_owned), UNIX_EPOCH, None, frame)
+        };
+        let ways: Vec<WayIn> = [
+            listed(WayKind::Passphrase, "ops", None, b"1"),
+            listed(WayKind::Passphrase, "", None, b"2"),
+            listed(WayKind::X25519, "x25519 of old", Some("age1one"), b"3"),
+            listed(WayKind::Other, "twice", Some("ssh-ed25519 AAAA me@here"), b"4"),
+            listed(WayKind::Keychain, "twice", Some("age1two"), b"5"),
+        ]
+        .iter()
+        .map(|way| way.shown(&[0; 32]))
+        .collect();
+        let id = ways[1].id.to_string();
+        for (text, at) in [
+            ("ops", 0),
+            (" ops\n", 0),
+            (&id[..], 1),
+            (&id[..4], 1),
+            (&id.to_uppercase(), 1),
+            ("age1one", 2),
+            ("x25519", 2),
+            ("ssh-ed25519 AAAA", 3),
+            ("ssh-ed25519 AAAA other@there", 3),
+            ("keychain", 4),
+        ] {
+            assert_eq!(WayIn::find(&ways, text).unwrap().id, ways[at].id, "{text}");
+        }
+        for (text, said) in [
+            ("twice", "several"),
+            ("passphrase", "several"),
+            ("", "no way"),
+            (&id[..3], "no way"),
+            ("ssh-ed25519", "no way"),
+        ] {
+            let error = WayIn::find(&ways, text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 }

@@ -2,8 +2,12 @@
 
 mod init;
 mod passphrase;
+mod rekey;
 mod status;
+mod trust;
 mod verify;
+mod way;
+mod ways;
 
 use clap::{Args, Subcommand};
 
@@ -23,7 +27,10 @@ pub(crate) struct VaultArgs {
 pub(crate) enum VaultCommand {
     Init(init::InitArgs),
     Status(status::StatusArgs),
+    Ways(ways::WaysArgs),
     Passphrase(passphrase::PassphraseArgs),
+    Rekey(rekey::RekeyArgs),
+    Trust(trust::TrustArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -32,7 +39,10 @@ pub(crate) async fn run(context: &Context, command: VaultCommand) -> Result<Exit
     match command {
         VaultCommand::Init(args) => init::run(context, &args).await,
         VaultCommand::Status(_) => status::run(context).await,
+        VaultCommand::Ways(args) => ways::run(context, args).await,
         VaultCommand::Passphrase(args) => passphrase::run(context, &args).await,
+        VaultCommand::Rekey(args) => rekey::run(context, &args).await,
+        VaultCommand::Trust(args) => trust::run(context, &args),
         VaultCommand::Verify(_) => verify::run(context).await,
     }
 }

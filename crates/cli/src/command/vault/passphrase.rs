@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep::Secret;
+use tokenkeep::store::{Costs, Vault};
 
+use crate::command::vault::way::{CostsArgs, StrengthFields, typed_twice};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::input;
-use crate::prompt::unreadable;
+use crate::strength::Strength;
 
 /// Replace the passphrase.
 ///
@@ -24,6 +25,9 @@ pub(crate) struct PassphraseArgs {
     /// File with the new passphrase; - is standard input
     #[arg(long, value_name = "FILE")]
     new_passphrase_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    costs: CostsArgs,
 }
 
 /// What is printed with `--json`.
@@ -31,6 +35,7 @@ pub(crate) struct PassphraseArgs {
 struct ReplacedFields {
     vault: String,
     replaced: bool,
+    passphrase_strength: Option<StrengthFields>,
 }
 
 /// Runs `vault passphrase`.
@@ -59,11 +64,15 @@ pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit
         Some(new) => new,
         None => typed_twice(context)?,
     };
-    vault.replace_passphrase(new, None).await?;
+    let strength = Strength::judge(&new);
+    let costs = args.costs.chosen(context, others(&vault)?).await?;
+    vault.replace_passphrase(new, costs).await?;
     if context.output.json {
-        context
-            .output
-            .object(&ReplacedFields { vault: vault.path().display().to_string(), replaced: true })?;
+        context.output.object(&ReplacedFields {
+            vault: vault.path().display().to_string(),
+            replaced: true,
+            passphrase_strength: strength.map(StrengthFields::from),
+        })?;
     } else {
         context
             .output
@@ -72,13 +81,13 @@ pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn typed_twice(context: &Context) -> Result<Secret, CommandError> {
-    let new = context.prompt.secret("New passphrase: ").map_err(unreadable)?;
-    if new.is_empty() {
-        return Err(CommandError::usage("the new passphrase is empty", "type at least one character"));
+/// What the other passphrases cost: with the one that opened, or the only one, replaced, its costs are free.
+fn others(vault: &Vault) -> Result<Vec<Costs>, CommandError> {
+    let ways = vault.status()?.ways;
+    let mut passphrases: Vec<_> = ways.iter().filter(|way| way.costs.is_some()).collect();
+    let replaced = passphrases.iter().position(|way| way.opened_by).unwrap_or(0);
+    if replaced < passphrases.len() {
+        passphrases.remove(replaced);
     }
-    if new != context.prompt.secret("The same again: ").map_err(unreadable)? {
-        return Err(CommandError::usage("the two passphrases differ", "run the command again"));
-    }
-    Ok(new.into())
+    Ok(passphrases.into_iter().filter_map(|way| way.costs).collect())
 }

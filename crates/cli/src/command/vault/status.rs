@@ -4,7 +4,8 @@ use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::store::{
-    Costs, Place, ProbedWay, SourceReport, SourceState, Vault, VaultProbe, VaultStatus, WayIn,
+    Costs, KeyId, PinReport, PinState, Place, ProbedWay, SourceReport, SourceState, Vault, VaultProbe,
+    VaultStatus, WayIn,
 };
 
 use crate::context::Context;
@@ -26,6 +27,7 @@ struct VaultFields {
     /// What named the place: a flag, a variable, a configuration file, or the default.
     from: String,
     key_id: String,
+    pin: PinFields,
     bytes: u64,
     live_bytes: u64,
     dead_bytes: u64,
@@ -45,6 +47,8 @@ struct VaultFields {
 /// A way in.
 #[derive(Serialize)]
 pub(super) struct WayFields {
+    /// Which it is, for `vault ways remove`.
+    id: Option<String>,
     kind: &'static str,
     label: Option<String>,
     recipient: Option<String>,
@@ -54,6 +58,19 @@ pub(super) struct WayFields {
     lanes: Option<u32>,
     /// Whether this is what opened it now.
     opened: bool,
+}
+
+/// Which key id is expected.
+#[derive(Serialize)]
+struct PinFields {
+    /// None before the first opening, two while keys are being changed.
+    key_ids: Vec<String>,
+    /// What says so: TOKENKEEP_VAULT_ID, or the file of the pin; `null` where none can be kept.
+    by: Option<String>,
+    /// Whether a public key may open the vault that is there.
+    trusted: bool,
+    /// Why it cannot be pinned.
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -76,26 +93,63 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let place = opening.place()?;
     let probe = Vault::probe(&place.path)?;
     let sources = opening.report()?;
+    let pin = opening.pin_report()?;
     let opened = match opening.open_vault().await {
         Ok(vault) => vault.status().map_err(CommandError::from),
         Err(error) => Err(error.into()),
     };
+    let pin = pin_fields(&pin, &opened);
     if context.output.json {
-        context.output.object(&json(&place, &probe, &opened, sources))?;
+        context.output.object(&json(&place, &probe, &opened, pin, sources))?;
     } else {
-        context.output.styled(text(&place, &probe, &opened, &sources))?;
+        context.output.styled(text(&place, &probe, &opened, &pin, &sources))?;
     }
     Ok(Exit::Done)
 }
 
 type Opened = Result<VaultStatus, CommandError>;
 
-fn json(place: &Place, probe: &VaultProbe, opened: &Opened, sources: Vec<SourceReport>) -> VaultFields {
+fn pin_fields(report: &PinReport, opened: &Opened) -> PinFields {
+    let reason = match opened.as_ref().map(|status| &status.pin) {
+        Ok(PinState::Unpinned { reason }) => Some(reason.clone()),
+        _ => report.file.as_ref().err().cloned().filter(|_| report.given.is_none()),
+    };
+    let (ids, by) = match &report.given {
+        Some((id, by)) => (vec![*id], Some(by.clone())),
+        None => (report.pinned.clone(), report.file.as_ref().ok().map(|file| file.display().to_string())),
+    };
+    PinFields {
+        key_ids: ids.iter().map(KeyId::to_string).collect(),
+        by: by.filter(|_| reason.is_none()),
+        trusted: report.is_trusted(),
+        reason,
+    }
+}
+
+fn pin_text(pin: &PinFields) -> String {
+    match (&pin.reason, pin.trusted, &pin.by) {
+        (Some(reason), ..) => format!("none: {reason}"),
+        (None, false, Some(by)) => {
+            format!("{} ({by}), another one: `tokenkeep vault trust`", pin.key_ids.join(" or "))
+        }
+        (None, _, Some(by)) if pin.key_ids.is_empty() => format!("none yet ({by})"),
+        (None, _, by) => format!("the same ({})", by.as_deref().unwrap_or("nowhere")),
+    }
+}
+
+fn json(
+    place: &Place,
+    probe: &VaultProbe,
+    opened: &Opened,
+    pin: PinFields,
+    sources: Vec<SourceReport>,
+) -> VaultFields {
     let status = opened.as_ref().ok();
     VaultFields {
         vault: probe.path.display().to_string(),
         from: place.from.clone(),
         key_id: probe.key_id.to_string(),
+        pin,
         bytes: probe.bytes,
         live_bytes: probe.live_bytes,
         dead_bytes: probe.dead_bytes,
@@ -117,7 +171,13 @@ fn json(place: &Place, probe: &VaultProbe, opened: &Opened, sources: Vec<SourceR
     }
 }
 
-fn text(place: &Place, probe: &VaultProbe, opened: &Opened, sources: &[SourceReport]) -> String {
+fn text(
+    place: &Place,
+    probe: &VaultProbe,
+    opened: &Opened,
+    pin: &PinFields,
+    sources: &[SourceReport],
+) -> String {
     let status = opened.as_ref().ok();
     let state = match opened {
         Ok(_) => paint(AnsiColor::Green, "opens"),
@@ -140,6 +200,7 @@ fn text(place: &Place, probe: &VaultProbe, opened: &Opened, sources: &[SourceRep
         ("named by", Some(place.from.clone())),
         ("state", Some(state)),
         ("key id", Some(probe.key_id.to_string())),
+        ("pinned", Some(pin_text(pin))),
         ("size", Some(format!("{} ({} live)", size(probe.bytes), size(probe.live_bytes)))),
         ("entries", Some(probe.entries.to_string())),
         ("room", room),
@@ -164,6 +225,7 @@ fn text(place: &Place, probe: &VaultProbe, opened: &Opened, sources: &[SourceRep
 pub(super) fn ways(ways: &[WayIn]) -> Vec<WayFields> {
     ways.iter()
         .map(|way| WayFields {
+            id: Some(way.id.to_string()),
             kind: way.kind.name(),
             label: Some(way.label.clone()).filter(|label| !label.is_empty()),
             recipient: way.recipient.clone(),
@@ -178,6 +240,7 @@ pub(super) fn ways(ways: &[WayIn]) -> Vec<WayFields> {
 
 fn probed(way: &ProbedWay) -> WayFields {
     WayFields {
+        id: None,
         kind: way.kind.name(),
         label: None,
         recipient: None,
@@ -189,8 +252,8 @@ fn probed(way: &ProbedWay) -> WayFields {
     }
 }
 
-fn way_line(way: &WayIn) -> String {
-    let mut line = way_text(way.kind.name(), way.costs);
+pub(super) fn way_line(way: &WayIn) -> String {
+    let mut line = format!("{} {}", way.id, way_text(way.kind.name(), way.costs));
     if let Some(recipient) = &way.recipient {
         line.push_str(&format!(" {recipient}"));
     }
