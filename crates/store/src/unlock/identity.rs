@@ -1,8 +1,11 @@
 //! What the text of a key file is, before anything is opened with it.
 
-use tokenkeep_secret::{Secret, SecretString};
+use tokenkeep_secret::{Secret, SecretString, wiping_stack};
 
 use super::read::Reason;
+
+/// How much of the stack is wiped after keys were read.
+const STACK: usize = 32 * 1024;
 
 /// The text of an age identity file, or what it is instead.
 pub(super) fn text(bytes: &Secret) -> Result<SecretString, Reason> {
@@ -31,7 +34,8 @@ pub(super) fn text(bytes: &Secret) -> Result<SecretString, Reason> {
         return Err(not_a_key.into());
     }
     // age says which line it could not read, not what is in it.
-    age::IdentityFile::from_buffer(all.as_bytes()).map_err(|error| error.to_string())?;
+    wiping_stack::<STACK, _>(|| age::IdentityFile::from_buffer(all.as_bytes()).map(drop))
+        .map_err(|error| error.to_string())?;
     Ok(text)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use age::x25519;
 use age_core::format::Stanza;
 use age_core::format::read::age_stanza;
-use tokenkeep_secret::{Secret, SecretString};
+use tokenkeep_secret::{Secret, SecretString, wiping_stack};
 use zeroize::Zeroizing;
 
 use super::argon2id::{self, Costs, Parsed, PassphraseIdentity};
@@ -20,6 +20,8 @@ use crate::StoreError;
 /// What an age v1 message starts with.
 pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 const MASTER_LEN: usize = 32;
+/// How much of the stack is wiped after opening.
+const STACK: usize = 64 * 1024;
 /// The most keys that are read from an identity file.
 const MAX_IDENTITIES: usize = 16;
 
@@ -74,6 +76,16 @@ pub(super) type IsListed<'a> = &'a mut dyn FnMut(&Keys, &[u8; 32]) -> Result<boo
 
 /// Opens the first way in that `unlock` fits and that `listed` accepts. Blocks: a passphrase takes its costs.
 pub(super) fn open(
+    path: &Path,
+    header: &Header,
+    ways: &[FoundWay],
+    unlock: &Unlock,
+    listed: IsListed<'_>,
+) -> Result<Opened, StoreError> {
+    wiping_stack::<STACK, _>(|| open_unwiped(path, header, ways, unlock, listed))
+}
+
+fn open_unwiped(
     path: &Path,
     header: &Header,
     ways: &[FoundWay],
@@ -238,7 +250,8 @@ fn open_one<'a>(
 fn parse_identities(text: &SecretString, source: &str) -> Result<Vec<x25519::Identity>, StoreError> {
     let unusable =
         |reason: &str| StoreError::UnlockSource { name: source.to_owned(), reason: reason.to_owned() };
-    let mut identities = Vec::new();
+    // Never grown: what a vector moves from is not wiped.
+    let mut identities = Vec::with_capacity(MAX_IDENTITIES);
     for line in text.expose().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
         if !line.starts_with("AGE-SECRET-KEY-1") {
@@ -247,12 +260,14 @@ fn parse_identities(text: &SecretString, source: &str) -> Result<Vec<x25519::Ide
                  lines (`age-keygen` makes one)",
             ));
         }
+        if identities.len() == MAX_IDENTITIES {
+            return Err(unusable("there are more than 16 keys in it"));
+        }
         identities
             .push(line.parse().map_err(|_| unusable("a line that should be an age secret key is not one"))?);
     }
-    match identities.len() {
-        0 => Err(unusable("there is no key in it")),
-        1..=MAX_IDENTITIES => Ok(identities),
-        _ => Err(unusable("there are more than 16 keys in it")),
+    if identities.is_empty() {
+        return Err(unusable("there is no key in it"));
     }
+    Ok(identities)
 }

@@ -2,13 +2,13 @@
 //! how they are made.
 
 use std::fmt;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use age::x25519;
-use age_core::secrecy::ExposeSecret;
 use tokenkeep_secret::{Secret, SecretString};
 
+use super::age_message;
+use super::age_secret;
 use super::argon2id::{Costs, PassphraseRecipient};
 use super::frame::{FrameKind, Tag, frame};
 use super::keychain::Keychain;
@@ -162,9 +162,8 @@ impl NewWayIn {
                 (WayKind::X25519, label, Some(key.to_string()), None, wrap(keys, &key)?)
             }
             Self::Keychain { keychain, label } => {
-                let identity = x25519::Identity::generate();
-                let public = identity.to_public();
-                keychain.save(keys.id(), &SecretString::from(identity.to_string().expose_secret()))?;
+                let (identity, public) = age_secret::generate().ok_or_else(no_identity)?;
+                keychain.save(keys.id(), &identity)?;
                 (WayKind::Keychain, label, Some(public.to_string()), None, wrap(keys, &public)?)
             }
         };
@@ -172,6 +171,10 @@ impl NewWayIn {
         let listed = ListedWay::new(kind, label.clone(), recipient, created, costs, &frame);
         Ok((frame, listed))
     }
+}
+
+fn no_identity() -> StoreError {
+    StoreError::Invalid { what: "no key could be made: the system gave no random bytes".to_owned() }
 }
 
 fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
@@ -182,14 +185,9 @@ fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
 
 /// The master key as an age message to `recipient`.
 fn wrap(keys: &Keys, recipient: &dyn age::Recipient) -> Result<Vec<u8>, StoreError> {
-    // age's own error text is not passed on: it loads a translation, and says nothing that helps here.
-    let failed = || StoreError::Invalid {
-        what: "the way in could not be made: the system has not enough memory or random bytes for it"
-            .to_owned(),
-    };
-    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient)).map_err(|_| failed())?;
-    let mut message = Vec::new();
-    let mut writer = encryptor.wrap_output(&mut message).map_err(|_| failed())?;
-    writer.write_all(keys.master()).and_then(|()| writer.finish().map(drop)).map_err(|_| failed())?;
-    Ok(message)
+    age_message::seal(recipient, keys.master()).ok_or_else(|| StoreError::Invalid {
+        what:
+            "the way in could not be made: the system has not enough memory, threads or random bytes for it"
+                .to_owned(),
+    })
 }
