@@ -15,7 +15,7 @@ struct Need {
     package: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     // A Secret Service on a bus of its own.
     Need { suite: "keychain", program: "dbus-run-session", package: "dbus-daemon" },
     Need { suite: "keychain", program: "gnome-keyring-daemon", package: "gnome-keyring" },
@@ -24,6 +24,7 @@ const NEEDS: [Need; 6] = [
     Need { suite: "ssh", program: "age", package: "age" },
     Need { suite: "keys", program: "ssh-keygen", package: "openssh-client" },
     Need { suite: "keys", program: "age", package: "age" },
+    Need { suite: "stock_age", program: "age", package: "age" },
 ];
 
 /// Gets what these suites need, and gives those that must be left out all the same. Each of them was told in a line.

@@ -5,11 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+mod stack;
+
 use std::fmt;
 use std::str;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+pub use self::stack::wiping_stack;
 
 /// What a secret prints as.
 const REDACTED: &str = "[secret]";

@@ -171,7 +171,7 @@ async fn its_identity_makes_a_vault_and_opens_it_and_a_passphrase_in_the_environ
     }
     let place = Place::new();
     let (vault, by) = place.opening(place.sources(ONE)).make_vault().await.unwrap();
-    assert_eq!(by, "TOKENKEEP_IDENTITY");
+    assert_eq!(by.as_deref(), Some("TOKENKEEP_IDENTITY"));
     assert_eq!(place.started(), ["--age-plugin=recipient-v1"]);
     assert_eq!(place.noted("identities").trim(), ONE, "the plugin itself finds the recipient");
     vault.put(&key("a"), &value("kept"), Expected::Absent).await.unwrap();

@@ -1,15 +1,18 @@
 //! What the text of a key file is, before anything is opened with it.
 
-use tokenkeep_secret::{Secret, SecretString};
+use tokenkeep_secret::{Secret, SecretString, wiping_stack};
 
 use super::read::Reason;
 use crate::vault::Identities;
+
+/// How much of the stack is wiped after keys were read.
+const STACK: usize = 32 * 1024;
 
 /// The text of a key file, or what it is instead.
 pub(super) fn text(bytes: &Secret) -> Result<SecretString, Reason> {
     let text = SecretString::from_secret(bytes)
         .ok_or("it holds no key: neither an age identity (AGE-SECRET-KEY-1…) nor an SSH private key")?;
-    Identities::parse(&text)?;
+    wiping_stack::<STACK, _>(|| Identities::parse(&text).map(drop))?;
     Ok(text)
 }
 

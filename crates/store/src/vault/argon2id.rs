@@ -5,6 +5,8 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::num::NonZero;
+use std::thread;
 
 use age::{DecryptError, EncryptError};
 use age_core::format::{FILE_KEY_BYTES, FileKey, Stanza};
@@ -13,7 +15,8 @@ use age_core::secrecy::ExposeSecret;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
-use tokenkeep_secret::Secret;
+use rayon::ThreadPoolBuilder;
+use tokenkeep_secret::{Secret, wiping_stack};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::StoreError;
@@ -23,6 +26,9 @@ pub(super) const STANZA: &str = "tokenkeep/argon2id";
 const SALT_LEN: usize = 16;
 /// The file key and the AEAD's tag.
 const BODY_LEN: usize = FILE_KEY_BYTES + 16;
+
+/// How much of the stack of each thread is wiped that took part in Argon2id.
+const THREAD_STACK: usize = 64 * 1024;
 
 /// The most ways in by passphrase that a vault has.
 pub(super) const MAX_PASSPHRASES: usize = 4;
@@ -132,17 +138,30 @@ impl Costs {
         costs.len() <= MAX_PASSPHRASES && !sum.exceeds_ceiling()
     }
 
-    /// Argon2id under these costs. The block memory is ours, since the crate's own is freed without being wiped.
-    fn derive(self, passphrase: &[u8], salt: &[u8; SALT_LEN]) -> Option<Zeroizing<[u8; 32]>> {
+    /// Argon2id under these costs; `None` without the memory or threads for it.
+    ///
+    /// The block memory is ours, since the crate's own is freed without being wiped. So are the threads: on the stack of
+    /// whichever computed a lane last stands that lane's last block, and those of all lanes together are the key. In a
+    /// pool that others use too it would stay there for as long as nothing else needs the stack.
+    fn derive(self, passphrase: &[u8], salt: &[u8; SALT_LEN]) -> Option<Box<Zeroizing<[u8; 32]>>> {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).ok()?;
         let mut blocks = WipedBlocks::new(params.block_count())?;
         let mut labelled = [0; STANZA.len() + SALT_LEN];
         labelled[..STANZA.len()].copy_from_slice(STANZA.as_bytes());
         labelled[STANZA.len()..].copy_from_slice(salt);
-        let mut key = Zeroizing::new([0; 32]);
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into_with_memory(passphrase, &labelled, &mut key[..], &mut blocks.0[..])
+        let mut key = Box::new(Zeroizing::new([0; 32]));
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(self.lanes as usize);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|_| "tokenkeep-argon2".to_owned())
+            .build()
             .ok()?;
+        let done = pool.install(|| {
+            argon2.hash_password_into_with_memory(passphrase, &labelled, &mut key[..], &mut blocks.0[..])
+        });
+        pool.broadcast(|_| wiping_stack::<THREAD_STACK, _>(|| ()));
+        done.ok()?;
         Some(key)
     }
 }

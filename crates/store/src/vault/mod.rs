@@ -5,6 +5,8 @@
 //! caller's future is dropped. Nothing is awaited while the writer lock is held, so that a caller whose runtime stalls
 //! stalls nobody else.
 
+mod age_message;
+mod age_secret;
 mod argon2id;
 mod calibrate;
 mod change_ways;

@@ -7,7 +7,8 @@
 use age_core::primitives::{aead_decrypt, aead_encrypt, hkdf};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use tokenkeep_secret::wiping_stack;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::frame::{FrameKind, KeyId, Tag};
 
@@ -17,13 +18,21 @@ const NONCE_LEN: usize = 16;
 const AEAD_TAG_LEN: usize = 16;
 /// HKDF's info for the key of one record.
 const RECORD_INFO: &[u8] = b"tokenkeep/record";
+/// How much of the stack is wiped after keys were worked with: HMAC, HKDF and the cipher need less.
+const STACK: usize = 16 * 1024;
 
 /// What the master key gives: one key to seal with, one to make tags with, and the public key id.
 pub(super) struct Keys {
-    master: Zeroizing<[u8; 32]>,
-    seal: Zeroizing<[u8; 32]>,
-    tag: Zeroizing<[u8; 32]>,
+    /// In one place of the heap: whoever hands `Keys` on copies no key.
+    secret: Box<SecretKeys>,
     id: KeyId,
+}
+
+#[derive(Default, Zeroize, ZeroizeOnDrop)]
+struct SecretKeys {
+    master: [u8; 32],
+    seal: [u8; 32],
+    tag: [u8; 32],
 }
 
 impl Keys {
@@ -35,12 +44,15 @@ impl Keys {
     }
 
     pub(super) fn derive(master: Zeroizing<[u8; 32]>) -> Self {
-        let part = |info: &[u8]| Zeroizing::new(hkdf(&[], info, &master[..]));
-        let seal = part(b"tokenkeep/seal");
-        let tag = part(b"tokenkeep/tag");
-        let mut id = [0; 16];
-        id.copy_from_slice(&part(b"tokenkeep/key-id")[..16]);
-        Self { seal, tag, id: KeyId::new(id), master }
+        wiping_stack::<STACK, _>(|| {
+            let mut secret = Box::<SecretKeys>::default();
+            secret.master.copy_from_slice(&master[..]);
+            secret.seal = hkdf(&[], b"tokenkeep/seal", &master[..]);
+            secret.tag = hkdf(&[], b"tokenkeep/tag", &master[..]);
+            let mut id = [0; 16];
+            id.copy_from_slice(&hkdf(&[], b"tokenkeep/key-id", &master[..])[..16]);
+            Self { secret, id: KeyId::new(id) }
+        })
     }
 
     pub(super) fn id(&self) -> KeyId {
@@ -49,21 +61,23 @@ impl Keys {
 
     /// For wrapping into a way in, and for nothing else.
     pub(super) fn master(&self) -> &[u8; 32] {
-        &self.master
+        &self.secret.master
     }
 
     pub(super) fn tag_of(&self, key: &str) -> Tag {
-        // HMAC takes keys of any length, so that this cannot fail.
-        let mut tag = [0; 16];
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.tag[..]) {
-            mac.update(key.as_bytes());
-            tag.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-        }
-        Tag(tag)
+        wiping_stack::<STACK, _>(|| {
+            // HMAC takes keys of any length, so that this cannot fail.
+            let mut tag = [0; 16];
+            if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret.tag) {
+                mac.update(key.as_bytes());
+                tag.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+            }
+            Tag(tag)
+        })
     }
 
     fn record_key(&self, nonce: &[u8]) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(hkdf(nonce, RECORD_INFO, &self.seal[..]))
+        Zeroizing::new(hkdf(nonce, RECORD_INFO, &self.secret.seal))
     }
 
     /// A sealed record: the body of a frame.
@@ -77,7 +91,7 @@ impl Keys {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
         let plaintext = encode(kind, seq, key, value);
-        let ciphertext = aead_encrypt(&self.record_key(&nonce), &plaintext);
+        let ciphertext = wiping_stack::<STACK, _>(|| aead_encrypt(&self.record_key(&nonce), &plaintext));
         let mut body = Vec::with_capacity(NONCE_LEN + ciphertext.len());
         body.extend_from_slice(&nonce);
         body.extend_from_slice(&ciphertext);
@@ -89,9 +103,10 @@ impl Keys {
         let (nonce, ciphertext) =
             body.split_at_checked(NONCE_LEN).ok_or("it is shorter than any sealed record")?;
         let len = ciphertext.len().checked_sub(AEAD_TAG_LEN).ok_or("it is shorter than any sealed record")?;
-        let plaintext = aead_decrypt(&self.record_key(nonce), len, ciphertext)
-            .map(Zeroizing::new)
-            .map_err(|_| "it does not open under the vault's keys")?;
+        let plaintext = wiping_stack::<STACK, _>(|| {
+            aead_decrypt(&self.record_key(nonce), len, ciphertext).map(Zeroizing::new)
+        })
+        .map_err(|_| "it does not open under the vault's keys")?;
         let fields = decode(&plaintext).ok_or("it opens, but what it holds is not a record")?;
         let kind = FrameKind::from_code(fields.kind).ok_or("it opens, but is of an unknown kind")?;
         let (key, value) = (fields.key, fields.value);

@@ -1,8 +1,9 @@
 //! A key that is made to be kept elsewhere.
 
-use age::x25519;
-use age_core::secrecy::ExposeSecret;
 use tokenkeep_secret::SecretString;
+
+use super::age_secret;
+use crate::StoreError;
 
 /// A new X25519 key pair: the public key becomes a way in, the private one is shown once and kept nowhere.
 #[derive(Clone, Debug)]
@@ -13,12 +14,13 @@ pub struct RecoveryKey {
 
 impl RecoveryKey {
     /// Makes one.
-    pub fn generate() -> Self {
-        let identity = x25519::Identity::generate();
-        Self {
-            recipient: identity.to_public().to_string(),
-            identity: SecretString::from(identity.to_string().expose_secret()),
-        }
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if the system gives no random bytes.
+    pub fn generate() -> Result<Self, StoreError> {
+        let (identity, public) = age_secret::generate()?;
+        Ok(Self { recipient: public.to_string(), identity })
     }
 
     /// The public key, `age1…`.

@@ -237,7 +237,7 @@ mod tests {
         let path = folder.path().join("v");
         let fails = Arc::new(Fails::default());
         let chain = Arc::new(Chain::default());
-        let key = RecoveryKey::generate();
+        let key = RecoveryKey::generate().unwrap();
         let pin = KeyPin::in_folder(&folder.path().join("pins"), &path);
         let options = VaultOptions {
             disk: Disk { faults: Some(Arc::clone(&fails) as Arc<dyn Faults>) },

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use age_core::format::Stanza;
 use age_core::format::read::age_stanza;
-use tokenkeep_secret::Secret;
+use tokenkeep_secret::{Secret, wiping_stack};
 use zeroize::Zeroizing;
 
 use super::argon2id::{self, Costs, Parsed, PassphraseIdentity};
@@ -20,6 +20,8 @@ use crate::StoreError;
 /// What an age v1 message starts with.
 pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 const MASTER_LEN: usize = 32;
+/// How much of the stack is wiped after opening.
+const STACK: usize = 64 * 1024;
 
 /// The stanzas in an age message's header, as far as they can be read.
 pub(super) fn stanzas(message: &[u8]) -> Vec<Stanza> {
@@ -87,6 +89,16 @@ pub(super) type IsListed<'a> = &'a mut dyn FnMut(&Keys, &[u8; 32]) -> Result<boo
 
 /// Opens the first way in that `unlock` fits and that `listed` accepts. Blocks: a passphrase takes its costs.
 pub(super) fn open(
+    path: &Path,
+    header: &Header,
+    ways: &[FoundWay],
+    unlock: &Unlock,
+    listed: IsListed<'_>,
+) -> Result<Opened, StoreError> {
+    wiping_stack::<STACK, _>(|| open_unwiped(path, header, ways, unlock, listed))
+}
+
+fn open_unwiped(
     path: &Path,
     header: &Header,
     ways: &[FoundWay],

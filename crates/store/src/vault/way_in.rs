@@ -2,13 +2,12 @@
 //! how they are made.
 
 use std::fmt;
-use std::io::Write as _;
 use std::sync::Arc;
 
-use age::x25519;
-use age_core::secrecy::ExposeSecret;
 use tokenkeep_secret::{Secret, SecretString};
 
+use super::age_message;
+use super::age_secret;
 use super::argon2id::{Costs, PassphraseRecipient};
 use super::frame::{FrameKind, Tag, frame};
 use super::identity::Identities;
@@ -252,9 +251,8 @@ impl NewWayIn {
                 (WayKind::Plugin, label.clone(), Some(program), None, message)
             }
             Self::Keychain { keychain, label } => {
-                let identity = x25519::Identity::generate();
-                let public = identity.to_public();
-                keychain.save(keys.id(), &SecretString::from(identity.to_string().expose_secret()))?;
+                let (identity, public) = age_secret::generate()?;
+                keychain.save(keys.id(), &identity)?;
                 (WayKind::Keychain, label.clone(), Some(public.to_string()), None, wrap(keys, &public)?)
             }
         };
@@ -292,14 +290,9 @@ fn wrap_by(
 
 /// The master key as an age message to `recipient`.
 fn wrap(keys: &Keys, recipient: &dyn age::Recipient) -> Result<Vec<u8>, StoreError> {
-    // age's own error text is not passed on: it loads a translation, and says nothing that helps here.
-    let failed = || StoreError::Invalid {
-        what: "the way in could not be made: the system has not enough memory or random bytes for it"
-            .to_owned(),
-    };
-    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient)).map_err(|_| failed())?;
-    let mut message = Vec::new();
-    let mut writer = encryptor.wrap_output(&mut message).map_err(|_| failed())?;
-    writer.write_all(keys.master()).and_then(|()| writer.finish().map(drop)).map_err(|_| failed())?;
-    Ok(message)
+    age_message::seal(recipient, keys.master()).ok_or_else(|| StoreError::Invalid {
+        what:
+            "the way in could not be made: the system has not enough memory, threads or random bytes for it"
+                .to_owned(),
+    })
 }

@@ -74,7 +74,7 @@ struct MadeFields<'a> {
 
 /// Runs `vault init`.
 pub(crate) async fn run(context: &Context, args: &InitArgs) -> Result<Exit, CommandError> {
-    let recovery = args.recovery.then(RecoveryKey::generate);
+    let recovery = args.recovery.then(RecoveryKey::generate).transpose()?;
     let mut opening = with_ways(context.opening(context.prompt)?, args, recovery.as_ref())?;
     if let Some(costs) = args.costs.chosen(context, Vec::new()).await? {
         opening = opening.costs(costs);

@@ -140,7 +140,7 @@ async fn add(context: &Context, args: &AddArgs) -> Result<Exit, CommandError> {
     let given = new_passphrase(context, args)?;
     let opening = context.opening(context.prompt)?;
     let vault = opening.open_vault().await?;
-    let recovery = args.recovery.then(RecoveryKey::generate);
+    let recovery = args.recovery.then(RecoveryKey::generate).transpose()?;
     let label = |otherwise: &str| args.label.clone().unwrap_or_else(|| otherwise.to_owned());
     let mut strength = None;
     let way = if let Some(recipient) = &args.recipient {
