@@ -35,6 +35,9 @@ pub use store::{
 pub use tokenkeep_secret::{Secret, SecretString};
 #[cfg(feature = "vault")]
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use vault::fuzzing;
 #[cfg(feature = "vault")]
 pub use vault::{
     Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,

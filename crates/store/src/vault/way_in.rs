@@ -13,6 +13,7 @@ use super::argon2id::{Costs, PassphraseRecipient};
 use super::frame::{FrameKind, Tag, frame};
 use super::keychain::Keychain;
 use super::record::Keys;
+use super::unwrap;
 use super::ways::{ListedWay, WayKind};
 use crate::StoreError;
 
@@ -168,6 +169,12 @@ impl NewWayIn {
                 (WayKind::Keychain, label, Some(public.to_string()), None, wrap(keys, &public)?)
             }
         };
+        if !unwrap::is_readable(&message) {
+            return Err(StoreError::Invalid {
+                what: "the way in could not be made: the recipient makes more of it than a vault takes (16 KiB, 16 stanzas)"
+                    .to_owned(),
+            });
+        }
         let frame = frame(FrameKind::WayIn, 0, Tag::NONE, &message);
         let listed = ListedWay::new(kind, label.clone(), recipient, created, costs, &frame);
         Ok((frame, listed))
