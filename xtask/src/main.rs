@@ -6,6 +6,7 @@ mod build;
 mod ci;
 mod demo;
 mod features;
+mod fuzz;
 mod mock;
 mod needs;
 mod steps;
@@ -33,20 +34,22 @@ enum Task {
     Demo(demo::Demo),
     Mock(mock::Mock),
     Bench(bench::Bench),
+    Fuzz(fuzz::Fuzz),
     Tidy(tidy::Tidy),
 }
 
 fn main() -> ExitCode {
     let done = workspace::shell().and_then(|sh| match Cli::parse().task {
-        Task::Test(task) => task.run(&sh),
-        Task::Ci(task) => task.run(&sh),
-        Task::Demo(task) => task.run(&sh),
-        Task::Mock(task) => task.run(&sh),
-        Task::Bench(task) => task.run(&sh),
-        Task::Tidy(task) => task.run(&sh),
+        Task::Test(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Ci(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Demo(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Mock(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Bench(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Tidy(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(task) => task.run(&sh),
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             steps::failed(&format!("{error:#}"));
             ExitCode::FAILURE

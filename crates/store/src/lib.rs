@@ -39,6 +39,9 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "plugin")]
 pub use vault::PluginIdentity;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use vault::fuzzing;
 #[cfg(feature = "vault")]
 pub use vault::{
     Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, RecoveryKey, Rekey,

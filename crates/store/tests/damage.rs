@@ -294,6 +294,46 @@ async fn a_frame_that_is_cut_short_within_the_file_is_corrupt_for_its_key() {
 }
 
 #[tokio::test]
+async fn a_way_in_that_would_not_survive_the_next_writing_anew_does_not_open() {
+    let (scene, bytes, report) = small_vault().await;
+    let range = |kind| {
+        let frame = report.frames.iter().find(|frame| frame.kind == Some(kind)).unwrap();
+        usize::try_from(frame.offset).unwrap()..usize::try_from(frame.offset + frame.bytes).unwrap()
+    };
+    let (way, list) = (range(FrameKind::WayIn), range(FrameKind::Ways));
+    let mut moved = [&bytes[..47], &bytes[list.clone()], &bytes[way], &bytes[list.end..]].concat();
+    // A whole list in front of the way in, and then one that shows what it is only to who has the keys.
+    scene.replace(&moved);
+    assert!(matches!(scene.try_open().await, Err(StoreError::WrongIdentity { .. })));
+    moved[47 + 20] ^= 1;
+    scene.replace(&moved);
+    let opened = scene.try_open().await;
+    assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "{opened:?}");
+    assert_eq!(scene.bytes(), moved);
+}
+
+#[tokio::test]
+async fn what_is_put_behind_a_frame_that_was_cut_short_is_not_swallowed_by_it() {
+    let scene = Scene::in_memory().await;
+    scene.vault.put(&key("b"), &value(&"b".repeat(5000)), Expected::Absent).await.unwrap();
+    scene.vault.put(&key("a"), &value("the a"), Expected::Absent).await.unwrap();
+    let report = scene.vault.verify(true).await.unwrap();
+    let put_of_b = report.frames.iter().find(|frame| frame.key == Some(key("b"))).unwrap();
+    let bytes = scene.bytes();
+    let start = usize::try_from(put_of_b.offset).unwrap();
+    let end = start + usize::try_from(put_of_b.bytes).unwrap();
+    // All but 60 bytes of the body are gone, so that the head reaches past the end, for now.
+    scene.replace(&[&bytes[..start + 100], &bytes[end..]].concat());
+    let vault = scene.open().await;
+    vault.put(&key("d"), &value(&"d".repeat(6000)), Expected::Absent).await.unwrap();
+    for vault in [vault, scene.open().await] {
+        assert_eq!(reads(&vault, &key("d")).await, Reads::Value("d".repeat(6000).into_bytes()));
+        assert_eq!(reads(&vault, &key("a")).await, Reads::Value(b"the a".to_vec()));
+        assert_eq!(reads(&vault, &key("b")).await, Reads::Corrupt);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_that_is_copied_to_the_end_brings_nothing_back() {
     let (scene, bytes, report) = small_vault().await;
     let old_a = report.frames.iter().find(|frame| frame.key == Some(key("a"))).unwrap();

@@ -88,6 +88,8 @@ pub(super) struct Log {
     pub(super) entries: HashMap<Tag, EntryAt>,
     pub(super) notes: HashMap<Tag, At>,
     pub(super) damage: Vec<Damage>,
+    /// Whether a frame's body is cut short by the next. Its head would reach over what is appended behind them.
+    pub(super) has_cut_body: bool,
     /// Where the last frame, or damage, ends. What follows in the file is a torn tail.
     pub(super) end: u64,
     pub(super) next_seq: u64,
@@ -104,6 +106,7 @@ impl Log {
             entries: HashMap::new(),
             notes: HashMap::new(),
             damage: Vec::new(),
+            has_cut_body: false,
             end: HEADER_LEN as u64,
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
@@ -187,6 +190,7 @@ impl Log {
                 }
             };
             met(found);
+            self.has_cut_body |= found.at.head == HeadState::BodyCut;
             self.end = position + found.at.size();
             self.take(found);
         }

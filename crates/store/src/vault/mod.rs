@@ -14,6 +14,8 @@ mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod holders;
 mod identity;
 mod keychain;
@@ -230,6 +232,12 @@ impl VaultOptions {
         if !view.log.damage.is_empty() {
             // Keys tell more of it apart.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
+            if !view::found_ways(&view).iter().any(|way| ways::digest(&way.frame) == opened.way) {
+                // Writing anew would drop it, and lock everyone out.
+                return Err(StoreError::Corrupt {
+                    what: "the way in stands behind records of other kinds, where none counts".to_owned(),
+                });
+            }
         }
         // Who can open it by passphrase is trusted with who wrote it; a public key anybody can have.
         let proven = matches!(unlock.opener, Opener::Passphrase(_));

@@ -111,7 +111,9 @@ impl Keys {
         let kind = FrameKind::from_code(fields.kind).ok_or("it opens, but is of an unknown kind")?;
         let (key, value) = (fields.key, fields.value);
         let tag = match kind {
-            FrameKind::Ways | FrameKind::WayIn => Tag::NONE,
+            FrameKind::WayIn => return Err("it opens, but ways in are not sealed"),
+            FrameKind::Ways if !key.is_empty() => return Err("it opens, but a list of ways in has no key"),
+            FrameKind::Ways => Tag::NONE,
             FrameKind::Put | FrameKind::Removed | FrameKind::Note => {
                 let name = std::str::from_utf8(plaintext.get(key.clone()).unwrap_or_default());
                 self.tag_of(name.map_err(|_| "it opens, but its key is not text")?)
@@ -351,6 +353,13 @@ mod tests {
         for len in 0..body.len() {
             assert!(keys().open(&body[..len]).is_err(), "{len} bytes");
         }
+    }
+
+    #[test]
+    fn what_opens_is_a_record_of_a_kind_that_is_sealed_and_has_a_key_where_that_kind_has_one() {
+        let opened = |kind, key| keys().open(&keys().seal(kind, 1, key, b"value").unwrap()).is_ok();
+        assert!(opened(FrameKind::Put, "k") && opened(FrameKind::Ways, ""));
+        assert!(!opened(FrameKind::WayIn, "") && !opened(FrameKind::Ways, "k"));
     }
 
     #[test]

@@ -22,17 +22,32 @@ pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 const MASTER_LEN: usize = 32;
 /// How much of the stack is wiped after opening.
 const STACK: usize = 64 * 1024;
+/// The longest way in, and the most stanzas in one. age reads a header from its beginning again for each of its lines, so
+/// that 4 MiB of stanzas would keep it busy for days.
+const MAX_MESSAGE_LEN: usize = 16 * 1024;
+const MAX_STANZAS: usize = 16;
 
 /// The stanzas in an age message's header, as far as they can be read.
 pub(super) fn stanzas(message: &[u8]) -> Vec<Stanza> {
+    split_header(message).0
+}
+
+/// Whether a message is one that may be given to age: its header reads to its end, and is no longer than any way in's.
+pub(super) fn is_readable(message: &[u8]) -> bool {
+    let (stanzas, rest) = split_header(message);
+    message.len() <= MAX_MESSAGE_LEN && !stanzas.is_empty() && rest.starts_with(b"---")
+}
+
+/// The first stanzas, and what follows them.
+fn split_header(message: &[u8]) -> (Vec<Stanza>, &[u8]) {
     let mut stanzas = Vec::new();
-    let Some(mut rest) = message.strip_prefix(AGE_MAGIC) else { return stanzas };
-    while rest.starts_with(b"-> ") {
+    let Some(mut rest) = message.strip_prefix(AGE_MAGIC) else { return (stanzas, message) };
+    while rest.starts_with(b"-> ") && stanzas.len() < MAX_STANZAS {
         let Ok((after, stanza)) = age_stanza(rest) else { break };
         stanzas.push(Stanza::from(stanza));
         rest = after;
     }
-    stanzas
+    (stanzas, rest)
 }
 
 /// What an age message's header says it opens by, without any key.
@@ -300,6 +315,9 @@ pub(super) fn open_one<'a>(
     way: &FoundWay,
     identities: impl Iterator<Item = &'a dyn age::Identity>,
 ) -> Result<Option<Keys>, ()> {
+    if !is_readable(way.message()) {
+        return Err(());
+    }
     let decryptor = age::Decryptor::new_buffered(way.message()).map_err(drop)?;
     let reader = match decryptor.decrypt(identities) {
         Ok(reader) => reader,
@@ -323,4 +341,61 @@ pub(super) fn open_one<'a>(
     master.copy_from_slice(&plaintext[..MASTER_LEN]);
     let keys = Keys::derive(master);
     if keys.id() == header.key_id { Ok(Some(keys)) } else { Err(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::io::Write as _;
+
+    use age::{DecryptError, EncryptError};
+    use age_core::format::FileKey;
+    use age_core::secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::vault::frame::{FrameKind, Tag, frame};
+
+    /// Leaves the file key in clear, in so many stanzas with bodies of so many bytes.
+    struct Clear {
+        stanzas: usize,
+        len: usize,
+    }
+
+    impl age::Recipient for Clear {
+        fn wrap_file_key(&self, key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+            let mut body = key.expose_secret().to_vec();
+            body.resize(self.len, 0);
+            let stanza = |_| Stanza { tag: "clear".to_owned(), args: Vec::new(), body: body.clone() };
+            Ok(((0..self.stanzas).map(stanza).collect(), HashSet::new()))
+        }
+    }
+
+    impl age::Identity for Clear {
+        fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+            let key: [u8; 16] = stanza.body.get(..16).filter(|_| stanza.tag == "clear")?.try_into().ok()?;
+            Some(Ok(FileKey::new(Box::new(key))))
+        }
+    }
+
+    #[test]
+    fn a_header_longer_than_any_way_in_has_is_not_given_to_age() {
+        let keys = Keys::derive(Zeroizing::new([1; MASTER_LEN]));
+        let header = Header { key_id: keys.id(), next_seq: 2 };
+        let opens = |stanzas, len| {
+            let clear = Clear { stanzas, len };
+            let encryptor = age::Encryptor::with_recipients(std::iter::once(&clear as _)).unwrap();
+            let mut message = Vec::new();
+            let mut writer = encryptor.wrap_output(&mut message).unwrap();
+            writer.write_all(keys.master()).unwrap();
+            writer.finish().unwrap();
+            // age's own grease is one stanza more.
+            assert!(age::decrypt(&clear, &message).is_ok());
+            let frame = frame(FrameKind::WayIn, 0, Tag::NONE, &message);
+            let way = FoundWay { offset: 0, frame, whole: true };
+            open_one(&header, &way, std::iter::once(&clear as _)).is_ok_and(|keys| keys.is_some())
+        };
+        assert!(opens(1, 16) && opens(MAX_STANZAS - 1, 16) && opens(1, 8 * 1024));
+        assert!(!opens(MAX_STANZAS, 16), "one stanza too many");
+        assert!(!opens(1, MAX_MESSAGE_LEN), "too long");
+    }
 }

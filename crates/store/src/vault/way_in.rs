@@ -16,6 +16,7 @@ use super::keychain::Keychain;
 use super::plugin;
 use super::recipient::Recipient;
 use super::record::Keys;
+use super::unwrap;
 use super::ways::{ListedWay, WayKind};
 use crate::StoreError;
 
@@ -256,6 +257,12 @@ impl NewWayIn {
                 (WayKind::Keychain, label.clone(), Some(public.to_string()), None, wrap(keys, &public)?)
             }
         };
+        if !unwrap::is_readable(&message) {
+            return Err(StoreError::Invalid {
+                what: "the way in could not be made: the recipient makes more of it than a vault takes (16 KiB, 16 stanzas)"
+                    .to_owned(),
+            });
+        }
         let frame = frame(FrameKind::WayIn, 0, Tag::NONE, &message);
         let listed = ListedWay::new(kind, label, recipient, created, costs, &frame);
         Ok((frame, listed))

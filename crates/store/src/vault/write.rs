@@ -46,6 +46,9 @@ impl Shared {
         }
         // Before anything is compared: it may read the file once more.
         self.cut_tail(&mut view)?;
+        if view.log.has_cut_body {
+            self.rewrite(&mut view, Rewrite::default())?;
+        }
         Ok(view)
     }
 
