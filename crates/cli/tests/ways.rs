@@ -153,6 +153,7 @@ fn ways_are_added_listed_and_removed_and_the_last_one_stays() {
         &[],
         &["--passphrase"],
         &["--recovery", "--keychain"],
+        &["--recovery", "--calibrate", "1ms"],
     ] {
         by_key(&world, "key", &[&["vault", "ways", "add", "--no-input"], refused].concat()).ends(2);
     }
