@@ -15,7 +15,7 @@ struct Need {
     package: &'static str,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     // A Secret Service on a bus of its own.
     Need { suite: "keychain", program: "dbus-run-session", package: "dbus-daemon" },
     Need { suite: "keychain", program: "gnome-keyring-daemon", package: "gnome-keyring" },
@@ -25,6 +25,8 @@ const NEEDS: [Need; 7] = [
     Need { suite: "keys", program: "ssh-keygen", package: "openssh-client" },
     Need { suite: "keys", program: "age", package: "age" },
     Need { suite: "stock_age", program: "age", package: "age" },
+    // A terminal of its own.
+    Need { suite: "terminal", program: "script", package: "bsdutils" },
 ];
 
 /// Gets what these suites need, and gives those that must be left out all the same. Each of them was told in a line.

@@ -153,6 +153,7 @@ fn ways_are_added_listed_and_removed_and_the_last_one_stays() {
         &[],
         &["--passphrase"],
         &["--recovery", "--keychain"],
+        &["--recovery", "--calibrate", "1ms"],
     ] {
         by_key(&world, "key", &[&["vault", "ways", "add", "--no-input"], refused].concat()).ends(2);
     }
@@ -290,54 +291,4 @@ fn a_recovery_key_that_nobody_reads_is_a_failure() {
     let from_stdin =
         ["vault", "ways", "add", "--passphrase", "--new-passphrase-file", "-", "--calibrate", "1ms"];
     run_with_input(world.command(&from_stdin).env("TOKENKEEP_IDENTITY", "key"), "typed by nobody\n").ends(0);
-}
-
-/// Runs the command on a terminal of its own, whose person types `answers`.
-#[cfg(target_os = "linux")]
-fn on_a_terminal(world: &World, key: (&str, &str), args: &[&str], answers: &str) -> Ran {
-    let command = world.command(args);
-    let mut line = command.get_program().to_str().unwrap().to_owned();
-    args.iter().for_each(|arg| line.push_str(&format!(" '{arg}'")));
-    let mut script = std::process::Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
-    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env(key.0, key.1);
-    script.env("SHELL", "/bin/sh").current_dir(world.path(""));
-    script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    run_with_input(&mut script, answers)
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn on_a_terminal_it_is_said_and_asked_before_keys_are_changed_or_trusted() {
-    let (world, recipient) = made();
-    world.file("one", "tavern-gazing-spool-undrawn");
-    let add = |file: &str, label: &str| {
-        let flags = ["--new-passphrase-file", file, "--label", label, "--calibrate", "1ms"];
-        by_key(&world, "key", &[&["vault", "ways", "add", "--passphrase"][..], &flags].concat()).ends(0);
-    };
-    add("one", "kept");
-    world.file("two", "camper-spool-gazing-tavern");
-    add("two", "lost");
-    let before = std::fs::read(world.vault()).unwrap();
-    let key = ("TOKENKEEP_IDENTITY", "key");
-    let ran = on_a_terminal(&world, key, &["vault", "rekey"], "\n\nn\n").ends(1);
-    assert!(
-        ran.stdout.contains("(\"lost\") again") && ran.stdout.contains("nothing was changed"),
-        "{ran:#?}"
-    );
-    assert_eq!(std::fs::read(world.vault()).unwrap(), before);
-    // The first is given again, the second is not.
-    let ran = on_a_terminal(&world, key, &["vault", "rekey"], "tavern-gazing-spool-undrawn\n\ny\n").ends(0);
-    assert!(ran.stdout.contains("is dropped") && ran.stdout.contains("Go on?"), "{ran:#?}");
-    by_passphrase(&world, "one", &["list"]).ends(0);
-    by_passphrase(&world, "two", &["list"]).ends(4);
-
-    let other = World::new();
-    other.run(&["vault", "init", "--recipient", &recipient, "--no-input"]).ends(0);
-    std::fs::copy(other.vault(), world.vault()).unwrap();
-    let ran = on_a_terminal(&world, key, &["vault", "trust"], "n\n").ends(1);
-    assert!(ran.stdout.contains("pinned") && ran.stdout.contains("found"), "{ran:#?}");
-    by_key(&world, "key", &["list"]).ends(4);
-    on_a_terminal(&world, key, &["vault", "trust"], "y\n").ends(0);
-    by_key(&world, "key", &["list"]).ends(0);
 }

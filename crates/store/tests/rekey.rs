@@ -142,7 +142,7 @@ async fn passphrases_are_kept_if_they_are_given_and_the_plan_says_which_are_not(
     let wrong = vault.plan_rekey(Rekey::new().passphrase(value("four"))).await;
     assert!(matches!(wrong, Err(StoreError::WrongPassphrase { .. })), "{wrong:?}");
 
-    let rekey = Rekey::new().passphrase(value("two")).passphrase(value("one"));
+    let rekey = Rekey::new().passphrase(value("two")).opened_by(passphrase("one"));
     let before = scene.bytes();
     let plan = vault.plan_rekey(rekey).await.unwrap();
     assert_eq!(scene.bytes(), before, "a plan does nothing");

@@ -18,7 +18,7 @@ use super::recipient::Recipient;
 use super::record::Keys;
 use super::unwrap::{FoundWay, open_one};
 use super::view::{self, Shared};
-use super::way_in::NewWayIn;
+use super::way_in::{NewWayIn, Opener, Unlock};
 use super::ways::{ListedWay, WayId, WayIn, WayKind, Ways};
 use super::{Vault, blocking, holders, place, writer};
 use crate::StoreError;
@@ -30,6 +30,7 @@ const LEASES_WAIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Rekey {
     without: Vec<WayId>,
+    opened_by: Option<Unlock>,
     passphrases: Vec<Secret>,
     pub(super) keychain: Option<Arc<dyn Keychain>>,
     leases_wait: Duration,
@@ -37,7 +38,13 @@ pub struct Rekey {
 
 impl Default for Rekey {
     fn default() -> Self {
-        Self { without: Vec::new(), passphrases: Vec::new(), keychain: None, leases_wait: LEASES_WAIT }
+        Self {
+            without: Vec::new(),
+            opened_by: None,
+            passphrases: Vec::new(),
+            keychain: None,
+            leases_wait: LEASES_WAIT,
+        }
     }
 }
 
@@ -51,6 +58,14 @@ impl Rekey {
     #[must_use]
     pub fn without(mut self, way: WayId) -> Self {
         self.without.push(way);
+        self
+    }
+
+    /// Keeps the way in that `unlock` has opened. Only a passphrase is needed again; what a public key is wrapped to stands
+    /// in the vault.
+    #[must_use]
+    pub fn opened_by(mut self, unlock: Unlock) -> Self {
+        self.opened_by = Some(unlock);
         self
     }
 
@@ -192,7 +207,11 @@ impl Shared {
                 "the vault has no way in {missing}: `tokenkeep vault ways` lists them"
             )));
         }
+        let opened_by = rekey.opened_by.as_ref().map(|unlock| &unlock.opener);
         let mut passphrases: Vec<_> = rekey.passphrases.clone();
+        if let Some(Opener::Passphrase(passphrase)) = opened_by {
+            passphrases.push(passphrase.clone());
+        }
         let mut fates = Vec::with_capacity(list.ways.len());
         for way in &list.ways {
             let removed = rekey.without.iter().any(|removed| removed.0 == *way.digest());
@@ -219,15 +238,12 @@ impl Shared {
                     });
                 }
                 WayKind::Keychain => Fate::Kept(None),
-                // Made for a plugin's identity, which alone knows its public key; or of a kind that this build leaves out.
-                _ if way.recipient().is_none_or(|text| Recipient::parse(text).is_err()) => {
-                    return Err(invalid(format!(
-                        "the way in {} has no public key here that it could be wrapped to: remove it, and add it again by \
-                         its recipient",
-                        shown(way)
-                    )));
+                _ => {
+                    Recipient::parse(way.recipient().unwrap_or_default()).map_err(|error| {
+                        invalid(format!("the way in {} cannot be wrapped again, and has to be removed: {error}", shown(way)))
+                    })?;
+                    Fate::Kept(None)
                 }
-                _ => Fate::Kept(None),
             });
         }
         // What opens only a way in that is being removed fits none that stays.
@@ -300,4 +316,64 @@ fn opens(header: &Header, found: &FoundWay, secret: &Secret) -> bool {
 fn shown(way: &ListedWay) -> String {
     let id = WayId(*way.digest());
     if way.label.is_empty() { id.to_string() } else { format!("{id} ({})", way.label) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{FrameKind, Tag, frame};
+    use super::super::lock::{Held, WRITER};
+    use super::super::{RecoveryKey, VaultOptions};
+    use super::*;
+
+    /// Adds a way in of a kind that this version does not know.
+    fn add_unknown(vault: &Vault) -> WayId {
+        let shared = &vault.shared;
+        let writer = Held::try_take(&shared.disk, &shared.place.lock, &[WRITER]).unwrap().unwrap();
+        let frame = frame(FrameKind::WayIn, 0, Tag::NONE, b"age-encryption.org/v1\n-> hologram\n");
+        let listed = ListedWay::new(
+            WayKind::Other,
+            "new".to_owned(),
+            None,
+            std::time::SystemTime::UNIX_EPOCH,
+            None,
+            &frame,
+        );
+        let id = WayId(*listed.digest());
+        let mut view = shared.writable(&writer).unwrap();
+        let list = view::read_ways(&view, &shared.keys, &shared.place.file).unwrap();
+        let add = |list: &mut Ways, frames: &mut Vec<Vec<u8>>| {
+            list.ways.push(listed);
+            frames.push(frame);
+        };
+        shared.rewrite_ways(&mut view, list, add).unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn a_way_in_of_an_unknown_kind_is_never_dropped_silently_and_does_not_count_as_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v");
+        let key = RecoveryKey::generate();
+        let vault =
+            VaultOptions::new().create(&path, vec![NewWayIn::recipient(key.recipient())]).await.unwrap();
+        let unknown = add_unknown(&vault);
+        let known = vault.status().unwrap().ways[0].id;
+        let before = std::fs::read(&path).unwrap();
+        for rekey in [Rekey::new(), Rekey::new().without(known)] {
+            let refused = vault.plan_rekey(rekey).await;
+            let Err(error @ StoreError::NewerVersion { .. }) = refused else { panic!("{refused:?}") };
+            assert!(error.to_string().contains(&unknown.to_string()), "{error}");
+        }
+        let all = vault.plan_rekey(Rekey::new().without(known).without(unknown)).await;
+        assert!(matches!(all, Err(StoreError::Invalid { .. })), "{all:?}");
+        // Adding another leaves it as it is.
+        let added = vault.add_way(NewWayIn::recipient(RecoveryKey::generate().recipient())).await.unwrap();
+        let ids = |vault: &Vault| vault.status().unwrap().ways.iter().map(|way| way.id).collect::<Vec<_>>();
+        assert_eq!(ids(&vault), [known, unknown, added.id]);
+        assert_ne!(std::fs::read(&path).unwrap(), before);
+        let plan = vault.plan_rekey(Rekey::new().without(unknown)).await.unwrap();
+        assert_eq!((plan.kept().len(), plan.removed()[0].id), (2, unknown));
+        let vault = vault.rekey(plan).await.unwrap();
+        assert_eq!(ids(&vault).len(), 2);
+    }
 }

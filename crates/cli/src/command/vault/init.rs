@@ -86,6 +86,9 @@ pub(crate) async fn run(context: &Context, args: &InitArgs) -> Result<Exit, Comm
     });
     let (vault, source) = opening.make_vault().await?;
     let status = vault.status()?;
+    if args.costs.are_asked_for() && status.ways.iter().all(|way| way.costs.is_none()) {
+        tracing::warn!("the vault has no passphrase, so that nothing came of --calibrate");
+    }
     if context.output.json {
         let strength = *strength.lock().unwrap_or_else(PoisonError::into_inner);
         let printed = context.output.object(&MadeFields {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep::store::{KeyId, Opener, Rekey, RekeyPlan, Unlock, Vault, WayIn};
+use tokenkeep::store::{KeyId, Rekey, RekeyPlan, Unlock, Vault, WayIn};
 
 use crate::command::vault::status::{WayFields, way_line, ways};
 use crate::command::vault::way::confirm;
@@ -87,10 +87,7 @@ pub(super) async fn plan(
     args: &ConfirmArgs,
     command: &str,
 ) -> Result<RekeyPlan, CommandError> {
-    rekey = rekey.keychain(context.keychain());
-    if let Opener::Passphrase(passphrase) = unlock.opener {
-        rekey = rekey.passphrase(passphrase);
-    }
+    rekey = rekey.keychain(context.keychain()).opened_by(unlock);
     for path in &args.other_passphrase_file {
         if path.as_path() == input::STDIN && context.passphrase_from_stdin() {
             return Err(CommandError::usage(

@@ -24,6 +24,11 @@ pub(super) struct CostsArgs {
 }
 
 impl CostsArgs {
+    /// Whether costs are to be chosen.
+    pub(super) fn are_asked_for(&self) -> bool {
+        self.calibrate.is_some()
+    }
+
     /// The costs that are chosen, if any are, beside those of `others`.
     pub(super) async fn chosen(
         &self,

@@ -136,6 +136,12 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
 }
 
 async fn add(context: &Context, args: &AddArgs) -> Result<Exit, CommandError> {
+    if args.costs.are_asked_for() && !args.passphrase {
+        return Err(CommandError::usage(
+            "--calibrate is about a passphrase, and none is added",
+            "tokenkeep vault ways add --passphrase --calibrate 500ms",
+        ));
+    }
     // Read before the vault is opened, which takes a while: what is wrong with it is said at once.
     let given = new_passphrase(context, args)?;
     let opening = context.opening(context.prompt)?;
