@@ -247,6 +247,30 @@ async fn a_plugin_is_started_only_where_it_may_have_something_to_open() {
     assert!(matches!(wrong, Err(StoreError::WrongIdentity { .. })), "{wrong:?}");
 }
 
+/// A plugin may hold an SSH key, but is more likely to hold its own.
+#[cfg(feature = "ssh")]
+#[tokio::test]
+async fn a_way_in_by_ssh_key_is_tried_after_those_of_plugins() {
+    let place = Place::new();
+    let ssh = include_str!("plugin/ssh_key");
+    place.opening(place.sources(&format!("{ONE}\n{ssh}"))).make_vault().await.unwrap();
+    place.started();
+    let vault = place.open(place.sources(ONE)).await.unwrap();
+    assert_eq!(
+        vault.status().unwrap().ways.iter().map(|way| way.kind).collect::<Vec<_>>(),
+        [WayKind::SshEd25519, WayKind::Plugin]
+    );
+    assert_eq!(place.started().len(), 1, "its own first, which opened");
+    place.open(place.sources(ssh)).await.unwrap();
+    assert_eq!(place.started().len(), 0);
+
+    std::fs::remove_file(place.path("v")).unwrap();
+    place.opening(place.sources(ssh)).make_vault().await.unwrap();
+    let wrong = place.open(place.sources(ONE)).await;
+    assert!(matches!(wrong, Err(StoreError::WrongIdentity { .. })), "{wrong:?}");
+    assert_eq!(place.started().len(), 1);
+}
+
 #[tokio::test]
 async fn one_that_is_not_there_is_named_for_an_old_vault_and_for_a_new_one() {
     let place = Place::with_vault().await;
@@ -312,6 +336,22 @@ async fn one_that_hangs_is_killed_with_what_it_started() {
         place.fails("hangs", place.sources(ONE).limit(limit)).await;
     }
     ends(&place.noted("child"));
+}
+
+#[tokio::test]
+async fn nobody_else_waits_for_it() {
+    let place = Place::with_vault().await;
+    place.mode("hangs");
+    let opening = place.opening(place.sources(ONE).limit(Duration::from_secs(5)));
+    // On the one thread that this runtime has.
+    let opened = tokio::spawn(async move { opening.open_vault().await });
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while place.noted("pid").is_empty() || place.started().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the plugin was not started");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!opened.is_finished(), "this thread was kept by the plugin");
+    assert!(opened.await.unwrap().is_err());
 }
 
 #[tokio::test]
@@ -382,7 +422,7 @@ async fn a_person_may_take_longer_than_a_plugin() {
         }
     }
     let place = Place::with_vault().await;
-    place.mode("asks");
+    place.mode("asks-and-works");
     // What the plugin itself needs depends on the machine; the person takes a little more than that.
     let mut limit = Duration::from_millis(500);
     loop {

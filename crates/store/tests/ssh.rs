@@ -217,7 +217,7 @@ async fn keys_that_cannot_serve_are_named_and_not_shown() {
     let (pkcs8, _) = keys.make("pkcs8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8"]);
     let (ecdsa_pem, _) = keys.make("ecdsa_pem", &["-t", "ecdsa", "-m", "PEM"]);
     let (small, small_public) = keys.make("small", &["-t", "rsa", "-b", "1024"]);
-    let whole = text(&keys.make("whole", &["-t", "ed25519"]).0);
+    let whole = text(&keys.make("whole", &["-t", "ed25519", "-C", "root@server"]).0);
     let public = text(&keys.path("whole.pub"));
 
     let scene =
@@ -253,6 +253,7 @@ async fn keys_that_cannot_serve_are_named_and_not_shown() {
         (&format!("no-pty,command=\"x\" {public}"), "before its type"),
         (&public.replacen("AAAA", "AAAB", 1), "mistyped"),
         (&public[..60], "mistyped"),
+        (&public.replacen(' ', "  ", 1).trim_end().replacen(" root", "AAAA root", 1), "longer or shorter"),
         (&whole, "private key"),
         ("ssh-ed25519", "no key behind"),
     ] {

@@ -40,7 +40,7 @@ case $mode in
   a-passphrase) ask '-> recipient-stanza 0 tokenkeep/argon2id AAAAAAAAAAAAAAAAAAAAAA 1048576 16 16' "$key"; end ;;
   no-answer) end ;;
   complains) ask '-> error internal' 'bm8ga2V5IGlzIHBsdWdnZWQgaW4'; end ;; # no key is plugged in
-  asks)
+  asks | asks-and-works)
     ask '-> msg' 'dG91Y2ggaXQ' # touch it
     echo "$answer" > "$here/told"
     ask '-> confirm c3VyZQ bm8' 'YXJlIHlvdSBzdXJlPw' # sure, no: are you sure?
@@ -48,6 +48,7 @@ case $mode in
     ask '-> request-public' 'd2hvPw' # who?
     [ "$answer $body" = '-> ok bWU' ] || { ask '-> error internal' 'bm90IG1l'; end; } # me, else: not me
     ask '-> request-secret' 'UElOPw' # PIN?
+    [ "$mode" = asks ] || sleep 0.1
     [ "$answer $body" = '-> ok MTIzNA' ] || { ask '-> error internal' 'd3JvbmcgUElO'; end; } # 1234, else: wrong PIN
     ;;
   another-key) key=AAAAAAAAAAAAAAAAAAAAAA ;;

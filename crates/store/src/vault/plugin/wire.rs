@@ -132,8 +132,8 @@ mod tests {
             b"-> a \n\n",
             b"-> a\x07\n\n",
             b"-> a\nAAA\x00\n",
-            // One more character than a line has, a length that base64 cannot have, and bits left over.
-            &[b"-> a\n", &[b'A'; 65][..], b"\n\n"].concat(),
+            // More characters than a line has, a length that base64 cannot have, and bits left over.
+            &[b"-> a\n", &[b'A'; 68][..], b"\n\n"].concat(),
             b"-> a\nAAAAA\n",
             b"-> a\nAB\n",
             b"-> a\nAA==\n",
