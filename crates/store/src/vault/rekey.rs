@@ -353,7 +353,7 @@ mod tests {
     async fn a_way_in_of_an_unknown_kind_is_never_dropped_silently_and_does_not_count_as_the_last() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v");
-        let key = RecoveryKey::generate();
+        let key = RecoveryKey::generate().unwrap();
         let vault =
             VaultOptions::new().create(&path, vec![NewWayIn::recipient(key.recipient())]).await.unwrap();
         let unknown = add_unknown(&vault);
@@ -367,7 +367,7 @@ mod tests {
         let all = vault.plan_rekey(Rekey::new().without(known).without(unknown)).await;
         assert!(matches!(all, Err(StoreError::Invalid { .. })), "{all:?}");
         // Adding another leaves it as it is.
-        let added = vault.add_way(NewWayIn::recipient(RecoveryKey::generate().recipient())).await.unwrap();
+        let added = vault.add_way(NewWayIn::recipient(RecoveryKey::generate().unwrap().recipient())).await.unwrap();
         let ids = |vault: &Vault| vault.status().unwrap().ways.iter().map(|way| way.id).collect::<Vec<_>>();
         assert_eq!(ids(&vault), [known, unknown, added.id]);
         assert_ne!(std::fs::read(&path).unwrap(), before);
