@@ -6,6 +6,9 @@
 //! stalls nobody else.
 
 mod argon2id;
+mod clean;
+#[cfg(all(test, target_os = "linux"))]
+mod crash;
 mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
@@ -24,6 +27,7 @@ mod unwrap;
 mod view;
 mod way_in;
 mod ways;
+mod window;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -144,7 +148,9 @@ impl VaultOptions {
         new.finish()?;
         let opened_by = frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
         let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
-        Ok(self.vault(place, keys, opened_by, view))
+        let vault = self.vault(place, keys, opened_by, view);
+        vault.shared.mark_clean(&vault.shared.lock_view());
+        Ok(vault)
     }
 
     /// Opens the vault at `path`.
@@ -174,11 +180,12 @@ impl VaultOptions {
         let opened = unwrap::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
             self.is_listed(&view, &place, keys, way)
         })?;
-        if !view.log.damage.is_empty() {
+        let mut facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
+        if !view.log.damage.is_empty() || facts.len > view.log.end {
             // Keys tell more of it apart.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
+            facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         }
-        let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view))
     }
@@ -216,6 +223,7 @@ impl VaultOptions {
             seq_floor,
             went_back: AtomicBool::new(false),
             distrusted: Mutex::new(None),
+            clean: Mutex::new(None),
             promises_room: AtomicBool::new(true),
         };
         Vault { shared: Arc::new(shared) }
