@@ -1,7 +1,13 @@
 //! Damage is not absence: what is cut off, flipped or overwritten is told, never read as nothing, and costs no other
 //! entry anything.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod scene;
 

@@ -105,6 +105,8 @@ impl Drop for Group {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(60);

@@ -3,6 +3,8 @@
 //! Nothing else in the vault touches `std::fs`, so that a test can make any of these calls fail, and can put a disk in
 //! memory under it that loses its power ([`simulated`]).
 
+#![allow(clippy::disallowed_methods, reason = "this is the door to the file system")]
+
 mod file;
 #[cfg(all(test, target_os = "linux"))]
 pub(super) mod simulated;

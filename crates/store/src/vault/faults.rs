@@ -1,6 +1,6 @@
 //! What happens to a write when the disk fails it. The faults are made in [`super::disk`], beneath everything else.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -7,7 +7,7 @@
 //! nothing ties them to the contents of files. Space beyond the end that was never written reads as zeros. A sync that
 //! fails may have written anything, and leaves what it did not write looking clean.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests; the lock file is a real one")]
 
 mod inode;
 mod outcome;
