@@ -1,5 +1,11 @@
 //! The conformance suite on this crate's stores: memory, a vault by age identity, a vault by passphrase.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 #![cfg(all(feature = "conformance", feature = "vault"))]
 
 use std::path::{Path, PathBuf};

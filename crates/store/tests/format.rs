@@ -1,6 +1,12 @@
 //! A second reader, written from `docs/vault-format.md` alone: what the document says is what the file is.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod scene;
 

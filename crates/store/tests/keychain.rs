@@ -1,6 +1,12 @@
 //! The OS keychain: a real Secret Service, and buses that are hung or not there.
 #![cfg(all(feature = "keychain", target_os = "linux"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)] // A failed step fails its test; a skipped one says so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)] // A failed step fails its test; a skipped one says so.
 
 #[cfg(feature = "conformance")]
 #[path = "keychain/conformance.rs"]

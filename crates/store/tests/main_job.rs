@@ -1,6 +1,12 @@
 //! The vault's main job: make, open, write, read, renew under a lease.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::time::Duration;
 

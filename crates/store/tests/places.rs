@@ -1,6 +1,13 @@
 //! Where a vault may stand: owners, permissions, links, mounts, and what is said where it may not.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests"
+)]
 #![cfg(target_os = "linux")]
 
 mod scene;

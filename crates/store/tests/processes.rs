@@ -1,6 +1,12 @@
 //! Several processes at one vault: killed at any instant, writing at once, and copied while they write.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 #![cfg(target_os = "linux")]
 
 mod scene;

@@ -1,6 +1,12 @@
 //! Space: what is promised to a lease is there when the disk is full.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 #![cfg(target_os = "linux")]
 
 mod scene;

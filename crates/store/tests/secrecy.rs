@@ -1,6 +1,12 @@
 //! Nothing that is secret, and no name, is found in the file, in `Debug` or in an error; what was planted is found.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod scene;
 

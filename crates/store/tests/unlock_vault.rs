@@ -1,6 +1,6 @@
 //! Finding, opening and making the vault by the first source that is set.
 #![cfg(all(feature = "vault", target_os = "linux"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // A failed step fails its test.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::expect_used, missing_docs)] // A failed step fails its test.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};

@@ -1,6 +1,12 @@
 //! Ways in: what opens a vault, what does not, and which error says so.
 #![cfg(feature = "vault")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod scene;
 

@@ -1,5 +1,10 @@
 //! Where the vault stands.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "asks where a vault could stand; the vault itself is not touched"
+)]
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -82,6 +82,8 @@ fn too_slow(limit: Duration) -> Reason {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(60);

@@ -1,5 +1,7 @@
 //! A passphrase from an inherited descriptor, as `3<file` or `<(command)` of a shell gives it.
 
+#![allow(clippy::disallowed_methods, reason = "reads what opens a vault, not the vault")]
+
 use std::ffi::OsStr;
 use std::time::Duration;
 

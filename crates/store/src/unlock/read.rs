@@ -1,5 +1,7 @@
 //! Reading a passphrase or key: bounded, wiped, from files whose permissions are sound.
 
+#![allow(clippy::disallowed_methods, reason = "reads what opens a vault, not the vault")]
+
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};

@@ -1,12 +1,21 @@
 //! The one door to the file system: every byte of a vault is read and written through [`Disk`] and [`DiskFile`].
 //!
-//! Nothing else in the vault touches `std::fs`, so that a test can make any of these calls fail.
+//! Nothing else in the vault touches `std::fs`, so that a test can make any of these calls fail, and can put a disk in
+//! memory under it that loses its power ([`simulated`]).
+
+#![allow(clippy::disallowed_methods, reason = "this is the door to the file system")]
+
+mod file;
+#[cfg(all(test, target_os = "linux"))]
+pub(super) mod simulated;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 #[cfg(test)]
 use std::sync::Arc;
+
+pub(super) use self::file::DiskFile;
 
 /// What is about to be done to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +27,7 @@ pub(super) enum Op {
     Truncate,
     Allocate,
     Create,
+    Discard,
     Rename,
     SyncFolder,
 }
@@ -43,6 +53,9 @@ pub(super) trait Faults: std::fmt::Debug + Send + Sync {
 pub(super) struct Disk {
     #[cfg(test)]
     pub(super) faults: Option<Arc<dyn Faults>>,
+    /// Files in memory, in place of the system's.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) simulated: Option<simulated::Process>,
 }
 
 /// Which file a path or handle means.
@@ -64,6 +77,8 @@ pub(super) struct Facts {
     pub(super) is_file: bool,
     pub(super) is_folder: bool,
     pub(super) is_symlink: bool,
+    /// When contents, length or space last changed, in nanoseconds, as exactly as the file system tells.
+    pub(super) changed: i128,
 }
 
 impl Facts {
@@ -79,6 +94,7 @@ impl Facts {
             is_file: meta.is_file(),
             is_folder: meta.is_dir(),
             is_symlink: meta.file_type().is_symlink(),
+            changed: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
         }
     }
 
@@ -96,6 +112,12 @@ impl Facts {
             is_file: meta.is_file(),
             is_folder: meta.is_dir(),
             is_symlink: meta.file_type().is_symlink(),
+            changed: meta
+                .modified()
+                .ok()
+                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+                .and_then(|at| i128::try_from(at.as_nanos()).ok())
+                .unwrap_or(0),
         }
     }
 }
@@ -110,6 +132,11 @@ impl Disk {
         }
     }
 
+    #[cfg(all(test, target_os = "linux"))]
+    fn without_simulation(&self) -> Self {
+        Self { faults: self.faults.clone(), simulated: None }
+    }
+
     #[cfg(not(test))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the test build lets it fail")]
     fn gate(&self, _op: Op) -> io::Result<Option<usize>> {
@@ -118,11 +145,19 @@ impl Disk {
 
     /// About `path`; a symlink is described, not followed.
     pub(super) fn facts(&self, path: &Path) -> io::Result<Facts> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.facts(path);
+        }
         std::fs::symlink_metadata(path).map(|meta| Facts::of(&meta))
     }
 
     /// About the folder `path`, behind symlinks too.
     pub(super) fn folder_facts(&self, path: &Path) -> io::Result<Facts> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.folder_facts(path);
+        }
         std::fs::metadata(path).map(|meta| Facts::of(&meta))
     }
 
@@ -132,6 +167,10 @@ impl Disk {
 
     /// Makes `folder` and those above it that are missing, open to nobody else, and their names durable.
     pub(super) fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.folder_facts(folder).map(drop);
+        }
         let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
@@ -150,23 +189,34 @@ impl Disk {
 
     /// Opens a vault file that exists. A symlink or a mounted file in its place is an error: `ELOOP`, `EXDEV`.
     pub(super) fn open(&self, path: &Path, write: bool) -> io::Result<DiskFile> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return Ok(DiskFile::simulated(process.open(path)?, self, write));
+        }
         self.gate(Op::Read)?;
-        let file = open_in_place(path, write)?;
-        Ok(DiskFile { file, disk: self.clone(), writable: write })
+        Ok(DiskFile::of(file::open_in_place(path, write)?, self, write))
     }
 
     /// Makes a file that does not exist yet, for the owner alone.
     pub(super) fn create(&self, path: &Path) -> io::Result<DiskFile> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return Ok(DiskFile::simulated(process.create(path)?, self, true));
+        }
         self.gate(Op::Create)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(DiskFile { file: options.open(path)?, disk: self.clone(), writable: true })
+        Ok(DiskFile::of(options.open(path)?, self, true))
     }
 
     /// Opens the lock file, making it if it is missing. It is never written.
     pub(super) fn open_lock(&self, path: &Path) -> io::Result<File> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return self.without_simulation().open_lock(&process.lock_file());
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -180,12 +230,21 @@ impl Disk {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.rename(from, to);
+        }
         self.gate(Op::Rename)?;
         std::fs::rename(from, to)
     }
 
     /// Removes a leftover; there being none is fine.
     pub(super) fn discard(&self, path: &Path) -> io::Result<()> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.discard(path);
+        }
+        self.gate(Op::Discard)?;
         match std::fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -194,6 +253,10 @@ impl Disk {
 
     /// Makes the names in `folder` durable.
     pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        #[cfg(all(test, target_os = "linux"))]
+        if let Some(process) = &self.simulated {
+            return process.sync_folder(folder);
+        }
         self.gate(Op::SyncFolder)?;
         #[cfg(unix)]
         File::open(folder)?.sync_all()?;
@@ -213,159 +276,6 @@ impl Disk {
     pub(super) fn file_system(&self, _path: &Path) -> Option<u32> {
         None
     }
-}
-
-/// Opens `path` where it stands: its last step may be neither a symlink nor a mount point, bind mounts included.
-#[cfg(target_os = "linux")]
-fn open_in_place(path: &Path, write: bool) -> io::Result<File> {
-    use nix::errno::Errno;
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let folder = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY)
-        .open(folder)?;
-    let access = if write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let how =
-        OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    match openat2(&folder, name, how) {
-        Ok(descriptor) => Ok(File::from(descriptor)),
-        // Old kernels and some sandboxes have no openat2; rename(2) then finds the mount (EBUSY).
-        Err(Errno::ENOSYS | Errno::EINVAL) => OpenOptions::new()
-            .read(true)
-            .write(write)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-            .open(path),
-        Err(errno) => Err(io::Error::from(errno)),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_in_place(path: &Path, write: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(write).open(path)
-}
-
-/// An open vault file.
-#[derive(Debug)]
-pub(super) struct DiskFile {
-    file: File,
-    disk: Disk,
-    writable: bool,
-}
-
-impl DiskFile {
-    pub(super) fn writable(&self) -> bool {
-        self.writable
-    }
-
-    pub(super) fn facts(&self) -> io::Result<Facts> {
-        self.file.metadata().map(|meta| Facts::of(&meta))
-    }
-
-    /// Reads at `offset` until `buffer` is full or the file ends; returns how much was read.
-    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.gate(Op::Read)?;
-        let mut done = 0;
-        while done < buffer.len() {
-            match read_once(&self.file, &mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Writes `bytes` at `offset`. What a full disk did not take is an error; part of it may stand in the file then.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let short = self.disk.gate(Op::Write)?;
-        let bytes_to_write = &bytes[..short.map_or(bytes.len(), |n| n.min(bytes.len()))];
-        let mut done = 0;
-        while done < bytes_to_write.len() {
-            match write_once(&self.file, &bytes_to_write[done..], offset + done as u64) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::StorageFull)),
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if done < bytes.len() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
-    }
-
-    /// Makes the contents durable, and the length.
-    pub(super) fn sync_data(&self) -> io::Result<()> {
-        self.disk.gate(Op::SyncData)?;
-        self.file.sync_data()
-    }
-
-    /// Makes everything about the file durable.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
-        self.disk.gate(Op::SyncAll)?;
-        self.file.sync_all()
-    }
-
-    pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
-        self.disk.gate(Op::Truncate)?;
-        self.file.set_len(len)
-    }
-
-    /// Sees to it that the bytes up to `end` can be written without asking for space. The length stays.
-    /// `false` if the file system cannot promise that.
-    #[cfg(target_os = "linux")]
-    pub(super) fn allocate(&self, from: u64, end: u64) -> io::Result<bool> {
-        use nix::errno::Errno;
-        use nix::fcntl::{FallocateFlags, fallocate};
-
-        let (Ok(offset), Ok(len)) = (from.try_into(), end.saturating_sub(from).try_into()) else {
-            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-        };
-        let allocated = self.disk.gate(Op::Allocate).and_then(|_| {
-            loop {
-                match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len) {
-                    Err(Errno::EINTR) => {}
-                    other => break other.map_err(io::Error::from),
-                }
-            }
-        });
-        match allocated {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn allocate(&self, _from: u64, _end: u64) -> io::Result<bool> {
-        self.disk.gate(Op::Allocate)?;
-        Ok(false)
-    }
-}
-
-#[cfg(unix)]
-fn read_once(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
-}
-
-#[cfg(unix)]
-fn write_once(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::write_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_once(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn write_once(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
 }
 
 /// Whether `error` says that there is no space left, or no quota.

@@ -12,8 +12,15 @@ pub(super) const HEADER_LEN: usize = 19 + 16 + 8 + 4;
 pub(super) const FRAME_MAGIC: &[u8; 3] = b"tkf";
 /// Bytes of a frame's head.
 pub(super) const HEAD_LEN: usize = 40;
+/// What a rewrite puts behind damage, so that it is never taken for a torn tail.
+pub(super) const STOP: [u8; HEAD_LEN] = [0xff; HEAD_LEN];
 /// The longest body that is ever read: far above what the largest value needs, far below what would hurt.
 pub(super) const MAX_BODY_LEN: u32 = 4 * 1024 * 1024;
+
+/// The most ways in that are looked at, and the longest: far above any there is, and little memory all together.
+pub(super) const MAX_WAYS_IN: usize = 256;
+/// See [`MAX_WAYS_IN`].
+pub(super) const MAX_WAY_IN_LEN: u32 = 64 * 1024;
 
 /// Which master key a vault file is sealed under. Not secret; changes when the keys are changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -33,6 +33,12 @@ impl VaultLease {
         let held = lock::take(&shared.disk, &shared.place.lock, &ranges, wait)
             .await?
             .ok_or(StoreError::LeaseHeld { waited: wait })?;
+        if shared.is_distrusted()? {
+            // It is to be written anew, which may need more space than the put is promised: better now than then.
+            let writer = writer(shared).await?;
+            let shared = Arc::clone(shared);
+            blocking(move || shared.writable(&writer).map(drop)).await?;
+        }
         shared.promise_room()?;
         Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
     }
@@ -74,12 +80,14 @@ impl HeldLease for VaultLease {
 
     async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
         let writer = writer(&self.shared).await?;
-        // An append without a sync goes to memory: handing it to another thread would take longer.
-        if self.shared.set_note(&writer, &self.key, note)? {
-            let shared = Arc::clone(&self.shared);
-            blocking(move || shared.compact(&writer)).await?;
-        }
-        Ok(())
+        let (shared, key, note) = (Arc::clone(&self.shared), self.key.clone(), note.clone());
+        let held = Arc::clone(&self.held);
+        blocking(move || {
+            let set = shared.set_note(&writer, &key, &note);
+            drop(held);
+            set
+        })
+        .await
     }
 
     #[cfg(target_os = "linux")]

@@ -317,6 +317,8 @@ pub(super) mod system {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
     use super::*;
 
     #[test]

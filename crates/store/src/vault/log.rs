@@ -7,12 +7,17 @@ use std::collections::HashMap;
 use std::io;
 
 use super::disk::DiskFile;
-use super::frame::{FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag};
+use super::frame::{
+    FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, MAX_WAY_IN_LEN, MAX_WAYS_IN, Tag,
+};
 use super::record::Keys;
 use super::unwrap::AGE_MAGIC;
+use super::window::Window;
 
-/// Zeros up to a multiple of this are what a power cut leaves of an append that never reached the disk.
-const BLOCK: u64 = 4096;
+/// Entries of about this size are the rule.
+const USUAL_FRAME: u64 = 4096;
+/// A seq so far beyond all before it is believed only if the record opens: it would leave nothing for those to come.
+const PLAUSIBLE_STEP: u64 = 1 << 40;
 
 /// Where a frame stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +95,9 @@ pub(super) struct Log {
     pub(super) damage: Vec<Damage>,
     /// Whether a frame's body is cut short by the next. Its head would reach over what is appended behind them.
     pub(super) has_cut_body: bool,
-    /// Where the last frame, or damage, ends. What follows in the file is a torn tail.
+    /// Where the last frame, or damage, begins.
+    pub(super) last: u64,
+    /// Where it ends. What follows in the file is a torn tail.
     pub(super) end: u64,
     pub(super) next_seq: u64,
     /// Bytes that a rewrite would keep.
@@ -107,6 +114,7 @@ impl Log {
             notes: HashMap::new(),
             damage: Vec::new(),
             has_cut_body: false,
+            last: HEADER_LEN as u64,
             end: HEADER_LEN as u64,
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
@@ -145,8 +153,9 @@ impl Log {
         met: &mut dyn FnMut(Met),
     ) -> Result<(), ScanError> {
         let mut window = Window::new(file, len);
-        // Entries of a few KiB are the rule: a table of the right size at once, and never a large part of the file's.
-        self.entries.reserve(usize::try_from(len.saturating_sub(self.end) / BLOCK).unwrap_or(0).min(1 << 20));
+        // A table of about the right size at once; but a file's length alone, which may be all holes, gets little memory.
+        let frames = len.saturating_sub(self.end) / USUAL_FRAME;
+        self.entries.reserve(usize::try_from(frames).unwrap_or(0).min(1 << 17));
         loop {
             let position = self.end;
             let bytes = window.at(position, HEAD_LEN)?;
@@ -157,8 +166,11 @@ impl Log {
                 Some(head) => {
                     let kind =
                         FrameKind::from_code(head.kind).ok_or(ScanError::NewerKind { offset: position })?;
-                    let whole = position + HEAD_LEN as u64 + u64::from(head.len) <= len;
-                    let (body_len, state) = if whole {
+                    let frame_end = position + HEAD_LEN as u64 + u64::from(head.len);
+                    let (body_len, state) = if frame_end <= len {
+                        if frame_end == len && window.is_body_torn(position, kind, &head)? {
+                            return Ok(());
+                        }
                         (head.len, HeadState::Valid)
                     } else {
                         match window.find_head(position + HEAD_LEN as u64)? {
@@ -167,23 +179,23 @@ impl Log {
                         }
                     };
                     let at = At { seq: head.seq, offset: position, len: body_len, head: state };
-                    Met { kind, tag: head.tag, at }
+                    let found = Met { kind, tag: head.tag, at };
+                    if head.seq.saturating_sub(self.next_seq) >= PLAUSIBLE_STEP
+                        && !opens_as(&mut window, keys, found)?
+                    {
+                        self.damaged(position, at.size());
+                        continue;
+                    }
+                    found
                 }
                 None => {
                     let next = window.find_head(position + 1)?;
-                    if next.is_none() && window.is_torn(position)? {
-                        return Ok(());
-                    }
                     let end = next.unwrap_or(len);
                     match self.rebuild(&mut window, position, end, keys)? {
                         Some(found) => found,
+                        None if next.is_none() && window.is_head_torn(position)? => return Ok(()),
                         None => {
-                            let damage = Damage { offset: position, len: end - position };
-                            // As many frames as could have been there may have used up as many seqs.
-                            self.next_seq = self.next_seq.saturating_add(damage.len / HEAD_LEN as u64 + 1);
-                            self.live += damage.len;
-                            self.damage.push(damage);
-                            self.end = end;
+                            self.damaged(position, end - position);
                             continue;
                         }
                     }
@@ -191,9 +203,19 @@ impl Log {
             };
             met(found);
             self.has_cut_body |= found.at.head == HeadState::BodyCut;
+            self.last = position;
             self.end = position + found.at.size();
             self.take(found);
         }
+    }
+
+    fn damaged(&mut self, offset: u64, len: u64) {
+        // As many frames as could have been there may have used up as many seqs.
+        self.next_seq = self.next_seq.saturating_add(len / HEAD_LEN as u64 + 1);
+        self.live += len;
+        self.damage.push(Damage { offset, len });
+        self.last = offset;
+        self.end = offset + len;
     }
 
     /// What the damaged head at `position` said, found again from the body behind it.
@@ -212,23 +234,23 @@ impl Log {
             return Ok(None);
         };
         let available = end - body_start;
-        // Up to the next head; or, where more than one frame is damaged, as long as this one's head says.
-        for len in [available, u64::from(head.len)] {
+        // As long as the head says: of many damaged ones in a row each is then read once. Or up to the next head.
+        for len in [u64::from(head.len), available] {
             let Ok(len) = u32::try_from(len) else { continue };
             if len == 0 || len > MAX_BODY_LEN || u64::from(len) > available {
                 continue;
             }
             let body = window.at(body_start, len as usize)?;
             let at = At { seq: 0, offset: position, len, head: HeadState::Rebuilt };
-            if self.only_ways_in() && body.starts_with(AGE_MAGIC) {
-                return Ok(Some(Met { kind: FrameKind::WayIn, tag: Tag::NONE, at }));
-            }
             if let Some(Ok(record)) = keys.map(|keys| keys.open(body)) {
                 return Ok(Some(Met {
                     kind: record.kind,
                     tag: record.tag,
                     at: At { seq: record.seq, ..at },
                 }));
+            }
+            if u64::from(len) == available && self.only_ways_in() && body.starts_with(AGE_MAGIC) {
+                return Ok(Some(Met { kind: FrameKind::WayIn, tag: Tag::NONE, at }));
             }
         }
         Ok(None)
@@ -248,7 +270,7 @@ impl Log {
         }
         match kind {
             FrameKind::WayIn => {
-                if self.only_ways_in() {
+                if self.only_ways_in() && self.ways_in.len() < MAX_WAYS_IN && at.len <= MAX_WAY_IN_LEN {
                     self.ways_in.push(at);
                     self.live += size;
                 }
@@ -287,88 +309,77 @@ impl Log {
     }
 }
 
+/// Whether a frame holds what its head says.
+fn opens_as(window: &mut Window<'_>, keys: Option<&Keys>, met: Met) -> io::Result<bool> {
+    let Met { kind, tag, at } = met;
+    if at.len > MAX_BODY_LEN || at.head != HeadState::Valid {
+        return Ok(false);
+    }
+    let body = window.at(at.offset + HEAD_LEN as u64, at.len as usize)?;
+    let record = keys.and_then(|keys| keys.open(body).ok());
+    Ok(record.is_some_and(|record| (record.kind, record.seq, record.tag) == (kind, at.seq, tag)))
+}
+
 fn body_len(position: u64, next: u64) -> u32 {
     u32::try_from((next - position).saturating_sub(HEAD_LEN as u64)).unwrap_or(u32::MAX)
 }
 
-/// A part of the file in memory, moved along as the scan goes.
-struct Window<'a> {
-    file: &'a DiskFile,
-    /// Where the file ends for this scan.
-    len: u64,
-    start: u64,
-    bytes: Vec<u8>,
-    /// What was asked for last.
-    last: u64,
-}
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
 
-impl<'a> Window<'a> {
-    /// Read at a time where frames are small, or where every byte counts.
-    const LARGE: usize = 64 * 1024;
-    /// Where heads are further apart than this, they are read one by one: copying what lies between takes longer.
-    const FAR: u64 = 1024;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn new(file: &'a DiskFile, len: u64) -> Self {
-        Self { file, len, start: 0, bytes: Vec::new(), last: 0 }
+    use zeroize::Zeroizing;
+
+    use super::super::disk::simulated::{Event, Process, World};
+    use super::super::disk::{Disk, Op};
+    use super::super::frame::{KeyId, frame};
+    use super::*;
+
+    /// A log of these bytes, and how many bytes were read for it.
+    fn scanned(bytes: Vec<u8>, len: u64, keys: Option<&Keys>) -> (Log, usize) {
+        let world = World::new(64 << 20);
+        let path = std::path::PathBuf::from("/simulated/v");
+        world.change(|machine| machine.put(&path, bytes));
+        let disk = Disk { simulated: Some(Process::new(&world, 1)), ..Disk::default() };
+        let file = disk.open(&path, false).unwrap();
+        let read = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&read);
+        world.fly(Box::new(move |_, moment| {
+            if moment.op == Op::Read {
+                counts.fetch_add(moment.bytes, Ordering::SeqCst);
+            }
+            Event::Done
+        }));
+        let mut log = Log::new(Header { key_id: KeyId::new([7; 16]), next_seq: 1 });
+        log.end = 0;
+        log.scan(&file, len, keys, &mut |_| {}).unwrap();
+        (log, read.load(Ordering::SeqCst))
     }
 
-    /// Up to `want` bytes at `offset`; fewer only where the file ends.
-    fn at(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
-        let end = offset.saturating_add(want as u64).min(self.len).max(offset);
-        let window_end = self.start + self.bytes.len() as u64;
-        if offset < self.start || end > window_end {
-            let near = offset.abs_diff(self.last) <= Self::FAR;
-            let size = if near { want.max(Self::LARGE) } else { want };
-            let size = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(size);
-            self.bytes.resize(size, 0);
-            let read = self.file.read_at(&mut self.bytes, offset)?;
-            self.bytes.truncate(read);
-            self.start = offset;
+    #[test]
+    fn many_damaged_heads_are_read_a_few_times_and_not_once_for_each_other() {
+        let keys = Keys::derive(Zeroizing::new([9; 32]));
+        let mut bytes = Vec::new();
+        for seq in 1..=2_000 {
+            let (kind, name) = (FrameKind::Put, format!("key {seq}"));
+            let start = bytes.len();
+            let body = keys.seal(kind, seq, &name, b"value").unwrap();
+            bytes.extend(frame(kind, seq, keys.tag_of(&name), &body));
+            bytes[start] ^= 1;
         }
-        self.last = offset;
-        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
-        let rest = self.bytes.get(from..).unwrap_or_default();
-        Ok(&rest[..rest.len().min(want)])
+        let len = bytes.len();
+        let (log, read) = scanned(bytes, len as u64, Some(&keys));
+        assert_eq!((log.entries.len(), log.damage.len()), (2_000, 0));
+        // A piece of 64 KiB is read again where the look goes back; each head for itself would be 2,000 times the file.
+        assert!(read < 20 * len, "{read} bytes were read of {len}");
     }
 
-    /// The first place from `from` on with a valid head.
-    fn find_head(&mut self, from: u64) -> io::Result<Option<u64>> {
-        let mut position = from;
-        while position + HEAD_LEN as u64 <= self.len {
-            let bytes = self.at(position, Self::LARGE)?;
-            if bytes.len() < HEAD_LEN {
-                return Ok(None);
-            }
-            // Places at which a whole head fits into what is in memory.
-            let places = bytes.len() - HEAD_LEN + 1;
-            let found = (0..places).find(|&place| {
-                bytes[place..].starts_with(super::frame::FRAME_MAGIC)
-                    && Head::decode(&bytes[place..]).is_some()
-            });
-            if let Some(place) = found {
-                return Ok(Some(position + place as u64));
-            }
-            position += places as u64;
-        }
-        Ok(None)
-    }
-
-    /// Whether what follows `position`, where no valid head is or follows, is what an append leaves that was cut off.
-    fn is_torn(&mut self, position: u64) -> io::Result<bool> {
-        if self.len - position < HEAD_LEN as u64 {
-            return Ok(true);
-        }
-        if !self.len.is_multiple_of(BLOCK) {
-            return Ok(false);
-        }
-        let mut at = position;
-        while at < self.len {
-            let bytes = self.at(at, Self::LARGE)?;
-            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            at += bytes.len() as u64;
-        }
-        Ok(true)
+    #[test]
+    fn a_file_that_says_it_is_long_gets_little_memory() {
+        let (log, _) = scanned(vec![0x55; 10], 1 << 50, None);
+        assert!(log.entries.capacity() < 1 << 19, "{}", log.entries.capacity());
     }
 }

@@ -10,6 +10,9 @@ mod age_secret;
 mod argon2id;
 mod calibrate;
 mod change_ways;
+mod clean;
+#[cfg(all(test, target_os = "linux"))]
+mod crash;
 mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
@@ -42,6 +45,7 @@ mod unwrap;
 mod view;
 mod way_in;
 mod ways;
+mod window;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -187,7 +191,9 @@ impl VaultOptions {
         let opened_by = frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
         let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
         let pin_state = self.pin.made(&place, keys.id(), expected);
-        Ok(self.vault(place, keys, opened_by, view, pin_state))
+        let vault = self.vault(place, keys, opened_by, view, pin_state);
+        vault.shared.mark_clean(&vault.shared.lock_view());
+        Ok(vault)
     }
 
     /// Opens the vault at `path`.
@@ -229,7 +235,8 @@ impl VaultOptions {
         let opened = unwrap::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
             self.is_listed(&view, &place, keys, way)
         })?;
-        if !view.log.damage.is_empty() {
+        let mut facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
+        if !view.log.damage.is_empty() || facts.len > view.log.end {
             // Keys tell more of it apart.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
             if !view::found_ways(&view).iter().any(|way| ways::digest(&way.frame) == opened.way) {
@@ -238,11 +245,11 @@ impl VaultOptions {
                     what: "the way in stands behind records of other kinds, where none counts".to_owned(),
                 });
             }
+            facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         }
         // Who can open it by passphrase is trusted with who wrote it; a public key anybody can have.
         let proven = matches!(unlock.opener, Opener::Passphrase(_));
         let pin_state = self.pin.settle(&self.disk, &place, opened.keys.id(), proven)?;
-        let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view, pin_state))
     }
@@ -282,6 +289,7 @@ impl VaultOptions {
             seq_floor,
             went_back: AtomicBool::new(false),
             distrusted: Mutex::new(None),
+            clean: Mutex::new(None),
             promises_room: AtomicBool::new(true),
         };
         Vault { shared: Arc::new(shared) }

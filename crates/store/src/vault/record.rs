@@ -10,7 +10,8 @@ use sha2::Sha256;
 use tokenkeep_secret::wiping_stack;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::frame::{FrameKind, KeyId, Tag};
+use super::frame::{FrameKind, HEAD_LEN, KeyId, Tag};
+use super::window::{SECTOR, ZEROS};
 
 /// Bytes of the random nonce before a sealed record.
 const NONCE_LEN: usize = 16;
@@ -88,10 +89,34 @@ impl Keys {
         key: &str,
         value: &[u8],
     ) -> Result<Vec<u8>, getrandom::Error> {
+        self.seal_plaintext(&encode(kind, seq, key, value, None))
+    }
+
+    /// A sealed record for a frame that is appended at `at` of the file. Where the frame would end within the first few
+    /// bytes of a sector, it is made longer: that these are missing, or are zeros, would not tell that the sector was
+    /// never written.
+    pub(super) fn seal_at(
+        &self,
+        at: u64,
+        kind: FrameKind,
+        seq: u64,
+        key: &str,
+        value: &[u8],
+    ) -> Result<Vec<u8>, getrandom::Error> {
+        let plaintext = encode(kind, seq, key, value, None);
+        let frame = HEAD_LEN + NONCE_LEN + plaintext.len() + AEAD_TAG_LEN;
+        let in_last_sector = at.wrapping_add(frame as u64) % SECTOR;
+        if in_last_sector == 0 || in_last_sector >= ZEROS as u64 {
+            return self.seal_plaintext(&plaintext);
+        }
+        let missing = ZEROS - in_last_sector as usize;
+        self.seal_plaintext(&encode(kind, seq, key, value, Some(missing.saturating_sub(PAD_OVERHEAD))))
+    }
+
+    fn seal_plaintext(&self, plaintext: &[u8]) -> Result<Vec<u8>, getrandom::Error> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
-        let plaintext = encode(kind, seq, key, value);
-        let ciphertext = wiping_stack::<STACK, _>(|| aead_encrypt(&self.record_key(&nonce), &plaintext));
+        let ciphertext = wiping_stack::<STACK, _>(|| aead_encrypt(&self.record_key(&nonce), plaintext));
         let mut body = Vec::with_capacity(NONCE_LEN + ciphertext.len());
         body.extend_from_slice(&nonce);
         body.extend_from_slice(&ciphertext);
@@ -144,10 +169,14 @@ impl Record {
     }
 }
 
-/// `{seq, kind, key, value}` in MessagePack, in a buffer that never grows and is wiped.
-fn encode(kind: FrameKind, seq: u64, key: &str, value: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(64 + key.len() + value.len()));
-    out.push(0x84);
+/// What a padding takes beside its own bytes: its name, and its length.
+const PAD_OVERHEAD: usize = 6;
+
+/// `{seq, kind, key, value}` in MessagePack, in a buffer that never grows and is wiped. `pad`, of a few bytes, is a
+/// fifth field.
+fn encode(kind: FrameKind, seq: u64, key: &str, value: &[u8], pad: Option<usize>) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(96 + key.len() + value.len()));
+    out.push(if pad.is_some() { 0x85 } else { 0x84 });
     out.extend_from_slice(b"\xa3seq");
     put_uint(&mut out, seq);
     out.extend_from_slice(b"\xa4kind");
@@ -176,6 +205,11 @@ fn encode(kind: FrameKind, seq: u64, key: &str, value: &[u8]) -> Zeroizing<Vec<u
         }
     }
     out.extend_from_slice(value);
+    if let Some(pad) = pad {
+        out.extend_from_slice(b"\xa3pad\xc4");
+        out.push(pad as u8);
+        out.extend(std::iter::repeat_n(0, pad));
+    }
     out
 }
 
@@ -364,7 +398,7 @@ mod tests {
 
     #[test]
     fn decoding_skips_unknown_fields_and_refuses_anything_odd() {
-        let plain = encode(FrameKind::Put, 300, "key", b"value");
+        let plain = encode(FrameKind::Put, 300, "key", b"value", None);
         // A fifth field, holding one of everything that nests.
         let mut more = plain.to_vec();
         more[0] = 0x85;

@@ -367,7 +367,8 @@ mod tests {
         let all = vault.plan_rekey(Rekey::new().without(known).without(unknown)).await;
         assert!(matches!(all, Err(StoreError::Invalid { .. })), "{all:?}");
         // Adding another leaves it as it is.
-        let added = vault.add_way(NewWayIn::recipient(RecoveryKey::generate().unwrap().recipient())).await.unwrap();
+        let added =
+            vault.add_way(NewWayIn::recipient(RecoveryKey::generate().unwrap().recipient())).await.unwrap();
         let ids = |vault: &Vault| vault.status().unwrap().ways.iter().map(|way| way.id).collect::<Vec<_>>();
         assert_eq!(ids(&vault), [known, unknown, added.id]);
         assert_ne!(std::fs::read(&path).unwrap(), before);

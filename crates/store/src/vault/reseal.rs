@@ -240,7 +240,7 @@ mod tests {
         let key = RecoveryKey::generate().unwrap();
         let pin = KeyPin::in_folder(&folder.path().join("pins"), &path);
         let options = VaultOptions {
-            disk: Disk { faults: Some(Arc::clone(&fails) as Arc<dyn Faults>) },
+            disk: Disk { faults: Some(Arc::clone(&fails) as Arc<dyn Faults>), ..Disk::default() },
             pin: pin.clone(),
             ..VaultOptions::default()
         };

@@ -1,18 +1,21 @@
 //! Writing the file anew without what is dead: byte for byte, in its order, and with every damage that nothing has
 //! replaced.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::frame::{FrameKind, HEAD_LEN, Head, Header, Tag};
-use super::lock::Held;
+use super::frame::{FrameKind, HEAD_LEN, Head, Header, STOP, Tag};
 use super::log::{At, HeadState};
 use super::new_file::NewFile;
 use super::place;
 use super::view::{Shared, View};
+use super::write::unconfirmed;
 use crate::StoreError;
 
 /// Dead bytes below this are left alone.
 const COMPACT_ABOVE: u64 = 256 * 1024;
+/// Read at a time.
+const PIECE: usize = 256 * 1024;
 
 /// What a rewrite leaves out or replaces.
 #[derive(Default)]
@@ -39,13 +42,6 @@ impl Shared {
         {
             tracing::warn!(%error, "old bytes stay in the vault file until it can be written anew");
         }
-    }
-
-    /// Compacts after a note, which left it to its caller.
-    pub(super) fn compact(&self, writer: &Held) -> Result<(), StoreError> {
-        let mut view = self.writable(writer)?;
-        self.compact_if_due(&mut view);
-        Ok(())
     }
 
     /// Writes the file anew with what is live, byte for byte and in its order, and damage that nothing has replaced.
@@ -94,10 +90,15 @@ impl Shared {
         let finished = new.finish();
         self.seq_floor.fetch_max(next_seq, Ordering::SeqCst);
         // Past the rename the new file is in place, whether or not the folder could be synced.
-        self.refresh(view)?;
-        if finished.is_err() && view.id != replaced {
+        let refreshed = self.refresh(view);
+        match &finished {
+            Ok(()) => {
+                refreshed.map_err(unconfirmed)?;
+                self.mark_clean(view);
+            }
             // After a power cut the folder may still name the old file: nothing that is appended here is durable.
-            self.distrust(view.id);
+            Err(_) if view.id != replaced => self.distrust(view.id),
+            Err(_) => {}
         }
         finished
     }
@@ -119,6 +120,13 @@ impl Shared {
         );
         kept.extend(log.damage.iter().map(|damage| (damage.offset, damage.len, Kept::Damage)));
         kept.sort_unstable_by_key(|(offset, ..)| *offset);
+        // At the end of the file a damaged body could be taken for a torn one, which is ignored.
+        if let Some((.., Kept::Frame(_, _, at))) = kept.last_mut()
+            && at.head == HeadState::Valid
+            && !is_whole(view, new.path(), *at)?
+        {
+            at.head = HeadState::BodyCut;
+        }
 
         let mut run = 0..0;
         for (offset, len, what) in kept {
@@ -141,9 +149,17 @@ impl Shared {
     }
 }
 
-pub(super) fn compaction_is_due(view: &View) -> bool {
+fn compaction_is_due(view: &View) -> bool {
     let dead = view.log.dead();
     dead > COMPACT_ABOVE && dead > view.log.live
+}
+
+/// Whether a frame's body is what its head says. A body that the system does not read now is not damaged for that.
+fn is_whole(view: &View, path: &Path, at: At) -> Result<bool, StoreError> {
+    let mut head = [0; HEAD_LEN];
+    let read = view.file.read_at(&mut head, at.offset).map_err(|error| place::io("reading", path, error))?;
+    let crc = checksum(view, path, at.offset + HEAD_LEN as u64, u64::from(at.len))?;
+    Ok(Head::decode(&head[..read]).is_some_and(|head| head.body_crc == crc))
 }
 
 /// One thing that a rewrite keeps.
@@ -164,23 +180,42 @@ fn copy_frame(
     if at.head == HeadState::Valid {
         return new.copy(&view.file, at.offset, at.size());
     }
-    let mut body = vec![0; at.len as usize];
-    let read = view
-        .file
-        .read_at(&mut body, at.offset + HEAD_LEN as u64)
-        .map_err(|error| place::io("reading", new.path(), error))?;
-    body.truncate(read);
-    let mut head = Head::of(kind, at.seq, tag, &body);
+    let (from, len) = (at.offset + HEAD_LEN as u64, u64::from(at.len));
+    let mut head = Head {
+        kind: kind.code(),
+        len: at.len,
+        seq: at.seq,
+        tag,
+        body_crc: checksum(view, new.path(), from, len)?,
+    };
     if at.head == HeadState::BodyCut {
         head.body_crc = !head.body_crc;
     }
     new.push(&head.encode())?;
-    new.push(&body)
+    new.copy(&view.file, from, len)
+}
+
+/// The checksum of a part of the file. It is read piece by piece: a head may promise gigabytes.
+fn checksum(view: &View, path: &Path, from: u64, len: u64) -> Result<u32, StoreError> {
+    let mut piece = vec![0; usize::try_from(len).unwrap_or(PIECE).min(PIECE)];
+    let (mut crc, mut done) = (0, 0);
+    while done < len {
+        let want = usize::try_from(len - done).unwrap_or(PIECE).min(piece.len());
+        let read = view
+            .file
+            .read_at(&mut piece[..want], from + done)
+            .map_err(|error| place::io("reading", path, error))?;
+        if read == 0 {
+            break;
+        }
+        crc = crc32c::crc32c_append(crc, &piece[..read]);
+        done += read as u64;
+    }
+    Ok(crc)
 }
 
 /// Copies damage, and sees to it that it cannot be taken for a torn tail where it now stands.
 fn copy_damage(new: &mut NewFile<'_>, view: &View, offset: u64, len: u64) -> Result<(), StoreError> {
-    const STOP: [u8; HEAD_LEN] = [0xff; HEAD_LEN];
     new.copy(&view.file, offset, len)?;
     let mut last = [0; HEAD_LEN];
     let stopped = len >= HEAD_LEN as u64

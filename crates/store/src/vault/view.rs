@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokenkeep_clock::Clock;
 use tokenkeep_secret::Secret;
 
+use super::clean::Clean;
 use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
 use super::frame::{
     BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag, damaged_frame, frame,
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) went_back: AtomicBool,
     /// The file whose sync failed, until it has been written anew.
     pub(super) distrusted: Mutex<Option<FileId>>,
+    /// The file as this handle last knew all of it to be durable.
+    pub(super) clean: Mutex<Option<Clean>>,
     /// Cleared when the file system turned out not to promise space.
     pub(super) promises_room: AtomicBool,
 }

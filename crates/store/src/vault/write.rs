@@ -7,12 +7,12 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokenkeep_secret::Secret;
 
-use super::disk::{FileId, is_full};
+use super::disk::{DiskFile, FileId, is_full};
 use super::frame::{FrameKind, Tag, frame};
 use super::lock::Held;
 use super::log::At;
 use super::place;
-use super::rewrite::{Rewrite, compaction_is_due};
+use super::rewrite::Rewrite;
 use super::view::{Shared, View};
 use crate::{Expected, Key, MAX_VALUE_BYTES, Note, Revision, StoreError};
 
@@ -24,6 +24,21 @@ const LARGEST_FRAME: u64 = MAX_VALUE_BYTES as u64 + RECORD_OVERHEAD;
 pub(super) const ROOM: u64 = MAX_VALUE_BYTES as u64 + 64 * 1024;
 /// Allocated beyond that at a time, so that not every put has to ask.
 const SLACK: u64 = 256 * 1024;
+
+/// The error for a write that is done, and of which the system then would not say whether the path leads to it.
+pub(super) fn unconfirmed(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unsynced { .. } => error,
+        other => StoreError::Unsynced { source: std::io::Error::other(other.to_string()) },
+    }
+}
+
+fn usable(seq: u64) -> Result<u64, StoreError> {
+    let used_up = || StoreError::Corrupt {
+        what: "the revisions of this vault are used up: nothing more can be written to it".to_owned(),
+    };
+    (seq < u64::MAX).then_some(seq).ok_or_else(used_up)
+}
 
 /// What an append may do with the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +59,12 @@ impl Shared {
         if self.distrusts(view.id) {
             self.rewrite(&mut view, Rewrite::default())?;
         }
-        // Before anything is compared: it may read the file once more.
+        // Before anything is compared: they may read the file once more.
         self.cut_tail(&mut view)?;
         if view.log.has_cut_body {
             self.rewrite(&mut view, Rewrite::default())?;
         }
+        self.settle(&mut view)?;
         Ok(view)
     }
 
@@ -71,6 +87,11 @@ impl Shared {
 
     fn distrusts(&self, id: FileId) -> bool {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) == Some(id)
+    }
+
+    /// Whether the file is to be written anew before anything is written to it.
+    pub(super) fn is_distrusted(&self) -> Result<bool, StoreError> {
+        Ok(self.distrusts(self.current()?.id))
     }
 
     pub(super) fn distrust(&self, id: FileId) {
@@ -120,8 +141,8 @@ impl Shared {
         let tag = self.keys.tag_of(key.as_str());
         self.check_expected(&mut view, &tag, expected)?;
         let seq = self.next_seq(&view);
-        let frame = self.sealed(FrameKind::Put, seq, key.as_str(), tag, value.expose())?;
-        let mut view = self.append(view, &frame, seq, room, true)?;
+        let frame = self.sealed_at(view.log.end, FrameKind::Put, seq, key.as_str(), tag, value.expose())?;
+        let mut view = self.append(view, &frame, seq, room)?;
         self.compact_if_due(&mut view);
         Ok(Revision::new(seq))
     }
@@ -136,8 +157,8 @@ impl Shared {
             return Ok(());
         }
         let seq = self.next_seq(&view);
-        let frame = self.sealed(FrameKind::Removed, seq, key.as_str(), tag, &[])?;
-        let mut view = self.append(view, &frame, seq, Room::Keep, true)?;
+        let frame = self.sealed_at(view.log.end, FrameKind::Removed, seq, key.as_str(), tag, &[])?;
+        let mut view = self.append(view, &frame, seq, Room::Keep)?;
         if let Err(error) = self.rewrite(&mut view, Rewrite::default()) {
             tracing::warn!(%error, "removed, but its old bytes stay in the file until it can be written anew");
         }
@@ -153,14 +174,15 @@ impl Shared {
         self.rewrite(&mut view, Rewrite { clear: true, ..Rewrite::default() })
     }
 
-    /// Appends a note without waiting for the disk. `true` if the file should be written anew.
-    pub(super) fn set_note(&self, writer: &Held, key: &Key, note: &Note) -> Result<bool, StoreError> {
+    /// Appends a note.
+    pub(super) fn set_note(&self, writer: &Held, key: &Key, note: &Note) -> Result<(), StoreError> {
         let view = self.writable(writer)?;
         let tag = self.keys.tag_of(key.as_str());
         let seq = self.next_seq(&view);
-        let frame = self.sealed(FrameKind::Note, seq, key.as_str(), tag, note.as_bytes())?;
-        let view = self.append(view, &frame, seq, Room::KeepOneFrame, false)?;
-        Ok(compaction_is_due(&view))
+        let frame = self.sealed_at(view.log.end, FrameKind::Note, seq, key.as_str(), tag, note.as_bytes())?;
+        let mut view = self.append(view, &frame, seq, Room::KeepOneFrame)?;
+        self.compact_if_due(&mut view);
+        Ok(())
     }
 
     /// Makes sure that one put under a lease finds its space.
@@ -171,7 +193,7 @@ impl Shared {
             // What this handle has seen allocated, another may have cut off.
             view.allocated_until = 0;
             let end = view.log.end;
-            self.make_room(&mut view, end, Room::Keep)?;
+            self.unchanged_by(&mut view, |view| self.make_room(view, end, Room::Keep))?;
             let id = view.id;
             self.refresh(&mut view)?;
             if view.id == id {
@@ -180,6 +202,7 @@ impl Shared {
         }
     }
 
+    /// A frame for a file that is written as a whole.
     pub(super) fn sealed(
         &self,
         kind: FrameKind,
@@ -188,23 +211,36 @@ impl Shared {
         tag: Tag,
         value: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
-        if seq == u64::MAX {
-            return Err(StoreError::Corrupt { what: "the vault's revisions are used up".to_owned() });
-        }
-        let body = self.keys.seal(kind, seq, key, value).map_err(|error| {
-            place::io("making a nonce for", &self.place.file, std::io::Error::other(error.to_string()))
-        })?;
-        Ok(frame(kind, seq, tag, &body))
+        let body = self.keys.seal(kind, usable(seq)?, key, value);
+        Ok(frame(kind, seq, tag, &body.map_err(|error| self.no_nonce(&error))?))
     }
 
-    /// Writes `frame` behind the last one. Readers go on meanwhile: the view is not held while the disk works.
+    /// A frame that is appended at `at` of the file.
+    fn sealed_at(
+        &self,
+        at: u64,
+        kind: FrameKind,
+        seq: u64,
+        key: &str,
+        tag: Tag,
+        value: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let body = self.keys.seal_at(at, kind, usable(seq)?, key, value);
+        Ok(frame(kind, seq, tag, &body.map_err(|error| self.no_nonce(&error))?))
+    }
+
+    fn no_nonce(&self, error: &getrandom::Error) -> StoreError {
+        place::io("making a nonce for", &self.place.file, std::io::Error::other(error.to_string()))
+    }
+
+    /// Writes `frame` behind the last one, and makes it durable. Readers go on meanwhile: the view is not held while the
+    /// disk works.
     fn append<'v>(
         &'v self,
         mut view: MutexGuard<'v, View>,
         frame: &[u8],
         seq: u64,
         room: Room,
-        durable: bool,
     ) -> Result<MutexGuard<'v, View>, StoreError> {
         let at = view.log.end;
         self.make_room(&mut view, at + frame.len() as u64, room)?;
@@ -213,24 +249,19 @@ impl Shared {
 
         if let Err(error) = file.write_at(frame, at) {
             let mut view = self.lock_view();
-            if let Err(error) = file.truncate(at) {
+            if let Err(error) = self.cut(&mut view, &file, at) {
                 tracing::warn!(%error, "what a failed write left behind could not be cut off; the next writer does it");
-            }
-            // Cutting gave the room back too.
-            view.allocated_until = 0;
-            if let Err(error) = self.make_room(&mut view, at, Room::Keep) {
-                tracing::warn!(%error, "the room of the vault could not be allocated again");
             }
             return Err(place::unwritable(&self.place.file, error));
         }
-        if durable && let Err(error) = file.sync_data() {
+        if let Err(error) = file.sync_data() {
             tracing::warn!(%error, "a sync failed: the vault file is written anew, since this one cannot be trusted now");
             let mut view = self.lock_view();
             self.distrust(id);
             // Others may have read it at this revision: no other value gets it.
             self.seq_floor.fetch_max(seq.saturating_add(1), Ordering::SeqCst);
             // So that a new try is not beaten by the frame that may, or may not, be on the disk.
-            if let Err(error) = file.truncate(at) {
+            if let Err(error) = file.truncate(at + Self::MARK_LEN) {
                 tracing::warn!(%error, "the frame whose sync failed could not be cut off");
             }
             view.allocated_until = 0;
@@ -239,7 +270,8 @@ impl Shared {
             return Ok(view);
         }
         let mut view = self.lock_view();
-        self.refresh(&mut view)?;
+        // It is durable, but not known to be what the path leads to.
+        self.refresh(&mut view).map_err(unconfirmed)?;
         if view.id != id {
             return Err(StoreError::Unsynced {
                 source: std::io::Error::other(
@@ -247,7 +279,26 @@ impl Shared {
                 ),
             });
         }
+        self.mark_clean(&view);
         Ok(view)
+    }
+
+    /// Cuts the file at `at`, durably, and takes back the room that this gives away.
+    fn cut(&self, view: &mut View, file: &DiskFile, at: u64) -> Result<(), StoreError> {
+        let unwritable = |error| place::unwritable(&self.place.file, error);
+        view.allocated_until = 0;
+        file.truncate(at).map_err(unwritable)?;
+        // Before anything is written there again: else a power cut could leave a mixture of both.
+        let synced = file.sync_all();
+        if let Err(error) = self.make_room(view, at, Room::Keep) {
+            tracing::warn!(%error, "the room of the vault could not be allocated again");
+        }
+        if let Err(source) = synced {
+            self.distrust(view.id);
+            return Err(StoreError::Unsynced { source });
+        }
+        self.mark_clean(view);
+        Ok(())
     }
 
     /// Cuts off what an append that was killed has left behind the last frame.
@@ -256,19 +307,15 @@ impl Shared {
         if len <= view.log.end {
             return Ok(());
         }
+        self.heed_mark(view);
         // Cutting gives back the room that a lease elsewhere counts on; a new file has its own before this one is let go.
         match self.rewrite(view, Rewrite::default()) {
             Err(StoreError::Full { .. }) => {}
             other => return other,
         }
-        // No space for a second file: cut here, and take the room back at once.
-        let end = view.log.end;
-        view.file.truncate(end).map_err(|error| place::unwritable(&self.place.file, error))?;
-        view.allocated_until = 0;
-        if let Err(error) = self.make_room(view, end, Room::Keep) {
-            tracing::warn!(%error, "a torn tail was cut off, and its room could not be allocated again");
-        }
-        Ok(())
+        // No space for a second file.
+        let (file, end) = (Arc::clone(&view.file), view.log.end);
+        self.cut(view, &file, end)
     }
 
     /// Allocates what must be there when the file has grown to `until`.

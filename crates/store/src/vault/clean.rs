@@ -1,0 +1,121 @@
+//! Whether all that is in the file is durable, which every append relies on.
+//!
+//! Each write syncs what it wrote before it returns. A process that is killed in between leaves a frame that everyone
+//! sees and that a power cut can still take, whole or in part. Were another one appended behind it, the power cut could
+//! take the first and leave the second: damage in the middle of the file. So a writer first makes durable what it finds,
+//! unless it knows that it is: the file is exactly as this handle left it after a sync of its own.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::disk::{Facts, FileId, is_forbidden};
+use super::frame::{FRAME_MAGIC, HEAD_LEN, MAX_BODY_LEN};
+use super::place;
+use super::rewrite::Rewrite;
+use super::view::{Shared, View};
+use crate::StoreError;
+
+/// A mark of a revision that was used up says nothing if it is further ahead than this.
+const PLAUSIBLE_STEP: u64 = 1 << 20;
+
+/// The file as it was when this handle last knew all of it, and its name, to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clean {
+    id: FileId,
+    len: u64,
+    changed: i128,
+}
+
+impl Clean {
+    pub(super) fn of(facts: &Facts) -> Self {
+        Self { id: facts.id, len: facts.len, changed: facts.changed }
+    }
+}
+
+impl Shared {
+    fn clean(&self) -> Option<Clean> {
+        *self.clean.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_clean(&self, clean: Option<Clean>) {
+        *self.clean.lock().unwrap_or_else(PoisonError::into_inner) = clean;
+    }
+
+    /// Says that this handle has just made durable all that is in the file.
+    pub(super) fn mark_clean(&self, view: &View) {
+        let facts = view.file.facts().ok().filter(|facts| facts.id == view.id && facts.len == view.log.end);
+        self.set_clean(facts.as_ref().map(Clean::of));
+    }
+
+    /// Runs `work`, which changes neither contents nor length, so that the file does not look changed for that alone.
+    pub(super) fn unchanged_by<T>(
+        &self,
+        view: &mut View,
+        work: impl FnOnce(&mut View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let before = view.file.facts().ok().map(|facts| Clean::of(&facts));
+        let was_clean = before.is_some() && before == self.clean();
+        let done = work(view);
+        if was_clean
+            && let Ok(after) = view.file.facts()
+            && before.is_some_and(|before| (before.id, before.len) == (after.id, after.len))
+        {
+            self.set_clean(Some(Clean::of(&after)));
+        }
+        done
+    }
+
+    /// Makes durable what is in the file, if anybody else may have had a hand in it since this handle did so itself.
+    pub(super) fn settle(&self, view: &mut View) -> Result<(), StoreError> {
+        let facts = view.file.facts().map_err(|error| place::io("reading", &self.place.file, error))?;
+        let (found, known) = (Clean::of(&facts), self.clean());
+        if known == Some(found) {
+            return Ok(());
+        }
+        if let Err(error) = self.sync_again(view) {
+            tracing::warn!(%error, "a sync failed: the vault file is written anew, since this one cannot be trusted now");
+            self.distrust(view.id);
+            return self.rewrite(view, Rewrite::default());
+        }
+        if known.is_none_or(|known| known.id != found.id) {
+            match self.disk.sync_folder(&self.place.folder) {
+                Err(error) if !is_forbidden(&error) => return Err(StoreError::Unsynced { source: error }),
+                _ => {}
+            }
+        }
+        self.mark_clean(view);
+        Ok(())
+    }
+
+    /// Syncs the file, and its last frame even if the system holds that one to be on the disk: where a sync failed
+    /// before, it may only seem so. Its own bytes are written over it, which makes it unsynced again, and harms nothing.
+    fn sync_again(&self, view: &View) -> std::io::Result<()> {
+        let (from, end) = (view.log.last, view.log.end);
+        let len = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+        if len <= HEAD_LEN + MAX_BODY_LEN as usize {
+            let mut bytes = vec![0; len];
+            let read = view.file.read_at(&mut bytes, from)?;
+            // Space is there, but not every file system takes it again. Then the sync alone has to do.
+            if let Err(error) = view.file.write_at(&bytes[..read], from) {
+                tracing::debug!(%error, "the last frame could not be written once more");
+            }
+        }
+        view.file.sync_data()
+    }
+
+    /// A sync failed, and the file could not be written anew: what is left of the frame says so to the next writer, who
+    /// finds a torn tail, writes the file anew, and uses another revision than the one in it.
+    pub(super) const MARK_LEN: u64 = HEAD_LEN as u64 - 1;
+
+    /// Heeds such a mark.
+    pub(super) fn heed_mark(&self, view: &View) {
+        let mut mark = [0; 16];
+        if view.file.read_at(&mut mark, view.log.end).is_ok_and(|read| read == mark.len())
+            && mark.starts_with(FRAME_MAGIC)
+            && let Some(seq) = mark.last_chunk().map(|seq| u64::from_le_bytes(*seq))
+            && seq.checked_sub(self.next_seq(view)).is_some_and(|step| step < PLAUSIBLE_STEP)
+        {
+            self.seq_floor.fetch_max(seq.saturating_add(1), Ordering::SeqCst);
+        }
+    }
+}
