@@ -37,6 +37,7 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
-    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, ProbedWay, Unlock, Vault, VaultFrame,
-    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayIn, WayKind,
+    AffectedEntry, CheckedWay, Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PlannedWay,
+    ProbedWay, RepairPlan, Repaired, Salvage, Unlock, Vault, VaultFrame, VaultOptions, VaultProbe,
+    VaultReport, VaultStatus, WayFate, WayIn, WayKind, WayState,
 };

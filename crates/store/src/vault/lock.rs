@@ -18,6 +18,8 @@ use crate::StoreError;
 pub(super) const WRITER: Range = Range { byte: 0, exclusive: true };
 /// Whoever holds a lease: shared among them, exclusive for who changes the vault's keys.
 pub(super) const LEASES: Range = Range { byte: 1, exclusive: false };
+/// Whoever changes the vault's keys or repairs it: nobody holds a lease meanwhile.
+pub(super) const KEYS: Range = Range { byte: 1, exclusive: true };
 
 /// One byte of the lock file, and how it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

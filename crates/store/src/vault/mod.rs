@@ -7,6 +7,7 @@
 
 mod argon2id;
 mod disk;
+mod examine;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
@@ -17,10 +18,15 @@ mod log;
 mod new_file;
 mod passphrase;
 mod place;
+mod probe;
+mod rebuild;
 mod record;
+mod repair;
 mod rewrite;
+mod salvage;
 mod status;
 mod unwrap;
+mod verify;
 mod view;
 mod way_in;
 mod ways;
@@ -38,7 +44,10 @@ use tokenkeep_secret::Secret;
 pub use self::argon2id::Costs;
 pub use self::frame::{FrameKind, KeyId};
 pub use self::keychain::Keychain;
-pub use self::status::{FrameState, ProbedWay, VaultFrame, VaultProbe, VaultReport, VaultStatus};
+pub use self::probe::{ProbedWay, VaultProbe};
+pub use self::repair::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, WayFate};
+pub use self::status::VaultStatus;
+pub use self::verify::{CheckedWay, FrameState, VaultFrame, VaultReport, WayState};
 pub use self::way_in::{NewWayIn, Opener, Unlock};
 pub use self::ways::{WayIn, WayKind};
 
@@ -78,11 +87,18 @@ pub struct VaultOptions {
     clock: Arc<dyn Clock>,
     writer_wait: Duration,
     disk: Disk,
+    /// Names that entries may have whose records do not open.
+    likely: Vec<Key>,
 }
 
 impl Default for VaultOptions {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), writer_wait: WRITER_WAIT, disk: Disk::default() }
+        Self {
+            clock: SystemClock::shared(),
+            writer_wait: WRITER_WAIT,
+            disk: Disk::default(),
+            likely: Vec::new(),
+        }
     }
 }
 
@@ -103,6 +119,14 @@ impl VaultOptions {
     #[must_use]
     pub fn writer_wait(mut self, wait: Duration) -> Self {
         self.writer_wait = wait;
+        self
+    }
+
+    /// Names to try on entries whose own records tell none, where a damaged vault is looked at: its file holds no names,
+    /// but shows whether a name is right.
+    #[must_use]
+    pub fn likely_names(mut self, names: impl IntoIterator<Item = Key>) -> Self {
+        self.likely = names.into_iter().collect();
         self
     }
 

@@ -2,6 +2,8 @@
 
 mod init;
 mod passphrase;
+mod record;
+mod repair;
 mod status;
 mod verify;
 
@@ -10,7 +12,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 
-/// Make, show and check the vault.
+/// Make, show, check and repair the vault.
 #[derive(Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct VaultArgs {
@@ -25,6 +27,7 @@ pub(crate) enum VaultCommand {
     Status(status::StatusArgs),
     Passphrase(passphrase::PassphraseArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
 }
 
 /// Runs `vault …`.
@@ -33,6 +36,7 @@ pub(crate) async fn run(context: &Context, command: VaultCommand) -> Result<Exit
         VaultCommand::Init(args) => init::run(context, &args).await,
         VaultCommand::Status(_) => status::run(context).await,
         VaultCommand::Passphrase(args) => passphrase::run(context, &args).await,
-        VaultCommand::Verify(_) => verify::run(context).await,
+        VaultCommand::Verify(args) => verify::run(context, &args).await,
+        VaultCommand::Repair(args) => repair::run(context, &args).await,
     }
 }
