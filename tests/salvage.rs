@@ -8,7 +8,7 @@ use std::process::Command;
 
 use mock_auth0::MockAuth0;
 use serde_json::Value;
-use tokenkeep_tests::{Home, Ran, random_fraction, until, write_private};
+use tokenkeep_tests::{Home, Mounts, Ran, random_fraction, until, write_private};
 
 /// Signed in three times: `default`, `one` and `two`.
 fn three(mock: &MockAuth0) -> Home {
@@ -218,4 +218,77 @@ fn no_kill_at_any_instant_of_a_repair_leaves_anything_but_the_damaged_vault_or_t
         home.run(&["token", "--session", "two"]).ends(0);
     }
     assert!(outcomes.iter().all(|&count| count > 0), "not every outcome was seen: {outcomes:?}");
+}
+
+#[test]
+fn status_says_where_the_vault_really_is_who_is_at_it_and_whether_there_is_room() {
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = three(&mock);
+    home.let_expire("two");
+    let link = home.folder.path().join("link.vault");
+    std::os::unix::fs::symlink(&home.vault, &link).unwrap();
+    let status = |bare: bool| {
+        let arguments = ["vault", "status", "--json"];
+        let mut command = if bare { home.bare_command(&arguments) } else { home.command(&arguments) };
+        Ran::from(command.env("TOKENKEEP_VAULT", &link).output().unwrap()).ends(0).json()
+    };
+    let quiet = status(false);
+    assert_eq!((&quiet["vault"], &quiet["link"]), (&home.vault.to_str().into(), &link.to_str().into()));
+    assert_eq!(quiet["from"], "TOKENKEEP_VAULT");
+    assert_eq!((&quiet["room"], &quiet["room_promised"]), (&"promised".into(), &true.into()));
+    assert_eq!((&quiet["read_only"], &quiet["locks"]), (&false.into(), &Value::Array(vec![])));
+
+    mock.reset_counters();
+    mock.add_fault(mock_auth0::FaultRule::refresh(mock_auth0::Fault::delay(std::time::Duration::from_secs(
+        600,
+    ))));
+    let mut renewing = home.spawn(&["token", "--session", "two"]);
+    until("the renewal to be under way", || mock.counters().refreshes() == 1);
+    let busy = status(false);
+    let lock = &busy["locks"][0];
+    assert_eq!((&lock["what"], &lock["session"]), (&"lease".into(), &"two".into()), "{busy}");
+    assert_eq!(
+        (&lock["pids"][0], &lock["by"]["pid"]),
+        (&renewing.id().into(), &renewing.id().into()),
+        "{busy}"
+    );
+    let text = home.run(&["vault", "status"]).ends(0).stdout;
+    assert!(text.contains(&format!("session two is being renewed, by process {}", renewing.id())), "{text}");
+    let locked = status(true);
+    let lock = &locked["locks"][0];
+    assert_eq!((&lock["what"], &lock["session"]), (&"lease".into(), &Value::Null), "{locked}");
+    assert_eq!((&lock["pids"][0], &lock["by"]), (&renewing.id().into(), &Value::Null), "{locked}");
+    renewing.kill().unwrap();
+    renewing.wait().unwrap();
+    assert_eq!(status(false)["locks"], Value::Array(vec![]));
+}
+
+#[test]
+fn status_of_a_full_or_read_only_file_system_says_that_nothing_will_be_renewed() {
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = three(&mock);
+    let Some(mounts) = Mounts::new() else { return };
+    let place = home.folder.path().join("small");
+    std::fs::create_dir(&place).unwrap();
+    let small = place.to_str().unwrap().to_owned();
+    mounts.mount(&["-t", "tmpfs", "-o", "size=2m,mode=700", "none", &small]);
+    let inside = mounts.path(&place);
+    std::fs::copy(&home.vault, inside.join("sessions.vault")).unwrap();
+    let status = || {
+        let mut command = home.command(&["vault", "status", "--json"]);
+        command.env("TOKENKEEP_VAULT", place.join("sessions.vault"));
+        Ran::from(mounts.command(&command).output().unwrap()).ends(0).json()
+    };
+    std::fs::write(inside.join("filling"), vec![1; 1536 * 1024]).unwrap();
+    let full = status();
+    assert_eq!((&full["room"], &full["opens"]), (&"full".into(), &true.into()), "{full}");
+    std::fs::remove_file(inside.join("filling")).unwrap();
+    assert_eq!(status()["room"], "promised");
+    mounts.mount(&["-o", "remount,ro", &small]);
+    let read_only = status();
+    assert_eq!(
+        (&read_only["room"], &read_only["read_only"]),
+        (&"read_only".into(), &true.into()),
+        "{read_only}"
+    );
 }

@@ -37,7 +37,7 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
-    AffectedEntry, CheckedWay, Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PlannedWay,
-    ProbedWay, RepairPlan, Repaired, Salvage, Unlock, Vault, VaultFrame, VaultOptions, VaultProbe,
-    VaultReport, VaultStatus, WayFate, WayIn, WayKind, WayState,
+    AffectedEntry, CheckedWay, Costs, FrameKind, FrameState, KeyId, Keychain, LockedPart, NewWayIn, Opener,
+    PlannedWay, ProbedWay, RepairPlan, Repaired, RoomState, Salvage, Unlock, Vault, VaultFrame, VaultLock,
+    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayFate, WayIn, WayKind, WayState,
 };

@@ -35,6 +35,11 @@ impl Range {
         first.copy_from_slice(&tag.0[..8]);
         Self { byte: 2 + (u64::from_le_bytes(first) >> 2), exclusive: true }
     }
+
+    /// Which byte it is.
+    pub(super) fn byte(&self) -> u64 {
+        self.byte
+    }
 }
 
 /// Ranges that are held until this is dropped.

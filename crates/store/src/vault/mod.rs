@@ -11,6 +11,7 @@ mod examine;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
+mod holders;
 mod keychain;
 mod lease;
 mod lock;
@@ -43,10 +44,11 @@ use tokenkeep_secret::Secret;
 
 pub use self::argon2id::Costs;
 pub use self::frame::{FrameKind, KeyId};
+pub use self::holders::{LockedPart, VaultLock};
 pub use self::keychain::Keychain;
 pub use self::probe::{ProbedWay, VaultProbe};
 pub use self::repair::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, WayFate};
-pub use self::status::VaultStatus;
+pub use self::status::{RoomState, VaultStatus};
 pub use self::verify::{CheckedWay, FrameState, VaultFrame, VaultReport, WayState};
 pub use self::way_in::{NewWayIn, Opener, Unlock};
 pub use self::ways::{WayIn, WayKind};

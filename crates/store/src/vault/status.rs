@@ -1,15 +1,16 @@
 //! What an opened vault says about itself.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Vault;
 use super::frame::KeyId;
 use super::log::Log;
 use super::probe::length;
 use super::view;
 use super::ways::WayIn;
 use super::write::ROOM;
+use super::{Vault, blocking};
 use crate::StoreError;
 
 /// What an opened vault says about itself.
@@ -40,11 +41,45 @@ pub struct VaultStatus {
     pub damaged: usize,
     /// The network file system it stands on, if it does.
     pub network_file_system: Option<&'static str>,
+    /// Whether this user may not write it: what is stored can be read, and nothing renewed.
+    pub read_only: bool,
     /// Whether the file was replaced by an older one while this handle had it open.
     pub went_back: bool,
 }
 
+/// Whether there is room for a renewal's write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomState {
+    /// It is allocated: a write under a lease cannot fail for want of space.
+    Promised,
+    /// The file system cannot promise space.
+    NotPromised,
+    /// There is not enough space left: nothing will be renewed before there is.
+    Full,
+    /// The vault may not be written.
+    ReadOnly,
+}
+
 impl Vault {
+    /// Asks the file system for the room that a renewal needs, as a lease does, and says what it answered. Nothing of
+    /// what is stored changes.
+    ///
+    /// # Errors
+    ///
+    /// Those of any write, but those that are an answer.
+    pub async fn check_room(&self) -> Result<RoomState, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || match shared.promise_room() {
+            Ok(()) if shared.promises_room.load(Ordering::SeqCst) => Ok(RoomState::Promised),
+            Ok(()) => Ok(RoomState::NotPromised),
+            Err(StoreError::Full { .. }) => Ok(RoomState::Full),
+            Err(StoreError::NotWritable { .. }) => Ok(RoomState::ReadOnly),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
     /// What the vault says about itself.
     ///
     /// # Errors
@@ -68,11 +103,13 @@ impl Vault {
             next_revision: shared.next_seq(&view),
             damaged: view.log.damage.len(),
             network_file_system: shared.place.network_file_system(&shared.disk),
+            read_only: !view.file.writable(),
             went_back: shared.went_back.load(Ordering::SeqCst),
         })
     }
 }
 
+/// How many entries there are now.
 pub(super) fn entries(log: &Log) -> usize {
     log.entries.values().filter(|entry| !entry.removed).count()
 }

@@ -1,6 +1,7 @@
 //! `tokenkeep vault …`: the file that keeps the sessions.
 
 mod init;
+mod locks;
 mod passphrase;
 mod record;
 mod repair;
