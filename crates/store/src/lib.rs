@@ -37,7 +37,8 @@ pub use tokenkeep_secret::{Secret, SecretString};
 pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
 #[cfg(feature = "vault")]
 pub use vault::{
-    AffectedEntry, CheckedWay, Costs, FrameKind, FrameState, KeyId, Keychain, LockedPart, NewWayIn, Opener,
-    PlannedWay, ProbedWay, RepairPlan, Repaired, RoomState, Salvage, Unlock, Vault, VaultFrame, VaultLock,
-    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayFate, WayIn, WayKind, WayState,
+    AffectedEntry, CheckedWay, Compacted, Costs, Export, ExportedEntry, FrameKind, FrameState, ImportOutcome,
+    Imported, KeyId, Keychain, LockedPart, NewWayIn, Opener, PlannedWay, ProbedWay, RepairPlan, Repaired,
+    RoomState, Salvage, Unlock, Vault, VaultFrame, VaultLock, VaultOptions, VaultProbe, VaultReport,
+    VaultStatus, WayFate, WayIn, WayKind, WayState,
 };

@@ -173,6 +173,17 @@ impl Opening {
         self.open_at(&place).await
     }
 
+    /// As [`Opening::open_vault`], with what opened it: for what is encrypted to the same key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`].
+    pub async fn open_vault_with_key(&self) -> Result<(Vault, Unlock), StoreError> {
+        let place = self.existing()?;
+        let unlock = self.fetch(&place, |sources, path| sources.unlock(path, || ways(path))).await?;
+        Ok((self.options.open(&place.path, &unlock).await?, unlock))
+    }
+
     /// Reads every record of the vault and says how it is, however damaged it is; see [`VaultOptions::verify`]. Without
     /// `keys`, only checksums are looked at and nothing is asked for.
     ///

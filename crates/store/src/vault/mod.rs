@@ -8,10 +8,12 @@
 mod argon2id;
 mod disk;
 mod examine;
+mod export;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
 mod holders;
+mod import;
 mod keychain;
 mod lease;
 mod lock;
@@ -43,8 +45,10 @@ use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::Secret;
 
 pub use self::argon2id::Costs;
+pub use self::export::{Export, ExportedEntry};
 pub use self::frame::{FrameKind, KeyId};
 pub use self::holders::{LockedPart, VaultLock};
+pub use self::import::{Compacted, ImportOutcome, Imported};
 pub use self::keychain::Keychain;
 pub use self::probe::{ProbedWay, VaultProbe};
 pub use self::repair::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, WayFate};

@@ -11,7 +11,7 @@ use tokenkeep_secret::{Secret, SecretString};
 use zeroize::Zeroizing;
 
 use super::argon2id::{self, Costs, Parsed, PassphraseIdentity};
-use super::frame::{HEAD_LEN, Header};
+use super::frame::{HEAD_LEN, Header, KeyId};
 use super::record::Keys;
 use super::way_in::{Opener, Unlock};
 use super::ways::{WayKind, digest};
@@ -234,6 +234,21 @@ fn open_one<'a>(
     master.copy_from_slice(&plaintext[..MASTER_LEN]);
     let keys = Keys::derive(master);
     if way.any_key || keys.id() == header.key_id { Ok(Some(keys)) } else { Err(()) }
+}
+
+/// The private keys that `unlock` holds; the keychain is asked for that of the vault with this key id.
+pub(super) fn identities(unlock: &Unlock, key_id: KeyId) -> Result<Vec<x25519::Identity>, StoreError> {
+    match &unlock.opener {
+        Opener::Identity(text) => parse_identities(text, &unlock.source),
+        Opener::Keychain(keychain) => match keychain.load(key_id)? {
+            Some(text) => parse_identities(&text, &unlock.source),
+            None => Err(StoreError::Keychain { reason: "it holds no key for this vault".to_owned() }),
+        },
+        Opener::Passphrase(_) => Err(StoreError::UnlockSource {
+            name: unlock.source.clone(),
+            reason: "it is a passphrase, and it takes a private key here".to_owned(),
+        }),
+    }
 }
 
 /// The X25519 identities in an identity file's text.

@@ -174,7 +174,7 @@ impl NewWayIn {
     }
 }
 
-fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
+pub(super) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
     text.trim().parse().map_err(|_| StoreError::Invalid {
         what: "the recipient is not an age X25519 public key (`age1…`, as `age-keygen` prints it)".to_owned(),
     })

@@ -1,5 +1,8 @@
 //! `tokenkeep vault …`: the file that keeps the sessions.
 
+mod compact;
+mod export;
+mod import;
 mod init;
 mod locks;
 mod passphrase;
@@ -13,7 +16,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 
-/// Make, show, check and repair the vault.
+/// Make, show, check, repair and copy the vault.
 #[derive(Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct VaultArgs {
@@ -29,6 +32,9 @@ pub(crate) enum VaultCommand {
     Passphrase(passphrase::PassphraseArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Compact(compact::CompactArgs),
 }
 
 /// Runs `vault …`.
@@ -39,5 +45,8 @@ pub(crate) async fn run(context: &Context, command: VaultCommand) -> Result<Exit
         VaultCommand::Passphrase(args) => passphrase::run(context, &args).await,
         VaultCommand::Verify(args) => verify::run(context, &args).await,
         VaultCommand::Repair(args) => repair::run(context, &args).await,
+        VaultCommand::Export(args) => export::run(context, &args).await,
+        VaultCommand::Import(args) => import::run(context, &args).await,
+        VaultCommand::Compact(_) => compact::run(context).await,
     }
 }

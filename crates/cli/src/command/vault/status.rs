@@ -303,7 +303,8 @@ fn source_line(report: &SourceReport) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes for a person.
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes / 1024),
