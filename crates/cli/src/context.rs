@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokenkeep::config::Config;
 use tokenkeep::session::{Session, SessionError};
-use tokenkeep::store::{Environment, Keychain, Opening, SecretStore, Source, Sources, SystemKeychain};
+use tokenkeep::store::{
+    Environment, Keychain, Opening, SecretStore, Source, Sources, SystemKeychain, VaultOptions,
+};
 
 use crate::args::Global;
 use crate::exit::CommandError;
@@ -109,6 +111,18 @@ impl Context {
             opening = opening.vault("--vault", path);
         }
         Ok(self.config.place(opening))
+    }
+
+    /// As [`Context::opening`], for a vault that may be damaged: the sessions that this machine is likely to have are told by
+    /// name, even if no record of them opens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::opening`].
+    pub(crate) fn damaged_opening(&self, prompt: Prompt) -> Result<Opening, CommandError> {
+        let likely = [Ok("default".to_owned()), self.session_name()];
+        let keys = likely.into_iter().flatten().filter_map(|name| Session::key_of(&name).ok());
+        Ok(self.opening(prompt)?.options(VaultOptions::new().likely_names(keys)))
     }
 
     fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {

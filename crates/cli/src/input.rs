@@ -72,6 +72,46 @@ pub(crate) fn bytes(flag: &str, path: &Path) -> Result<Vec<u8>, CommandError> {
     Ok(bytes)
 }
 
+/// The longest export, in bytes: far above what fits into a vault that is used.
+const MAX_EXPORT_BYTES: u64 = 1 << 30;
+
+/// Reads an export from a file, or from standard input for `-`. It is a secret if it is not encrypted.
+///
+/// # Errors
+///
+/// What the system said, or that it is too long.
+pub(crate) fn export(path: &Path) -> Result<Secret, CommandError> {
+    let flag = "FILE";
+    let failed = |error: io::Error| unreadable(flag, path, &error);
+    let known = if path == Path::new(STDIN) { 0 } else { std::fs::metadata(path).map_err(failed)?.len() };
+    let mut reader = source(path).map_err(failed)?;
+    let room = usize::try_from(known.min(MAX_EXPORT_BYTES)).unwrap_or(0).max(256 * 1024);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
+    loop {
+        if bytes.len() == bytes.capacity() {
+            // By hand: a buffer that grows by itself leaves its old self behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.capacity() * 2));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
+        let (start, end) = (bytes.len(), bytes.capacity());
+        bytes.resize(end, 0);
+        let read = match reader.read(&mut bytes[start..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(failed(error)),
+            Ok(0) => {
+                bytes.truncate(start);
+                return Ok(Secret::new(std::mem::take(&mut *bytes)));
+            }
+            Ok(read) => read,
+        };
+        bytes.truncate(start + read);
+        if bytes.len() as u64 > MAX_EXPORT_BYTES {
+            return Err(unusable(flag, path, "is too long for an export"));
+        }
+    }
+}
+
 /// Splits `k=v` flags into parameters for the issuer.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenkeep_auth0::{Grant, Profile, TokenClient};
 use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::SecretString;
-use tokenkeep_store::SecretStore;
+use tokenkeep_store::{Key, SecretStore};
 
 use crate::core::{Core, KEY_PREFIX, Waits};
 use crate::error::LoginReason;
@@ -140,7 +140,24 @@ impl Session {
     /// [`SessionError::Store`].
     pub async fn list(store: &Arc<dyn SecretStore>) -> Result<Vec<String>, SessionError> {
         let keys = store.keys().await?;
-        Ok(keys.iter().filter_map(|key| key.as_str().strip_prefix(KEY_PREFIX)).map(str::to_owned).collect())
+        Ok(keys.iter().filter_map(Self::name_of).map(str::to_owned).collect())
+    }
+
+    /// The key under which a store keeps the session of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::InvalidName`].
+    pub fn key_of(name: &str) -> Result<Key, SessionError> {
+        if !is_name(name) {
+            return Err(SessionError::InvalidName);
+        }
+        Ok(Key::new(format!("{KEY_PREFIX}{name}"))?)
+    }
+
+    /// The name of the session that a store keeps under `key`, if it is one's.
+    pub fn name_of(key: &Key) -> Option<&str> {
+        key.as_str().strip_prefix(KEY_PREFIX)
     }
 
     /// The session's name.

@@ -44,7 +44,8 @@ pub use vault::PluginIdentity;
 pub use vault::fuzzing;
 #[cfg(feature = "vault")]
 pub use vault::{
-    Costs, FrameKind, FrameState, KeyId, Keychain, NewWayIn, Opener, PinState, ProbedWay, RecoveryKey, Rekey,
-    RekeyPlan, Unlock, Vault, VaultFrame, VaultOptions, VaultProbe, VaultReport, VaultStatus, WayId, WayIn,
-    WayKind,
+    AffectedEntry, CheckedWay, Compacted, Costs, Export, ExportedEntry, FrameKind, FrameState, ImportOutcome,
+    Imported, KeyId, Keychain, LockedPart, NewWayIn, Opener, PinState, PlannedWay, ProbedWay, RecoveryKey,
+    Rekey, RekeyPlan, RepairPlan, Repaired, RoomState, Salvage, Unlock, Vault, VaultFrame, VaultLock,
+    VaultOptions, VaultProbe, VaultReport, VaultStatus, WayFate, WayId, WayIn, WayKind, WayState,
 };

@@ -12,7 +12,7 @@ use self::made::{Judge, Made, Wanted};
 pub use self::place::Place;
 use self::place::Setting;
 pub use self::trust::PinReport;
-use crate::vault::{Costs, KeyId, Unlock, Vault, VaultOptions, WayKind};
+use crate::vault::{Costs, KeyId, Salvage, Unlock, Vault, VaultOptions, VaultProbe, VaultReport, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
@@ -152,7 +152,10 @@ impl Opening {
     /// Those of [`Opening::place`] and [`Vault::probe`], but not that there is no vault yet.
     pub fn report(&self) -> Result<Vec<SourceReport>, StoreError> {
         let place = self.place()?;
-        let ways = if Vault::exists(&place.path)? { Some(ways(&place.path)?) } else { None };
+        let ways = match Vault::exists(&place.path)? {
+            true => Some(known_ways(&Vault::probe(&place.path)?)),
+            false => None,
+        };
         Ok(self.sources.report(ways))
     }
 
@@ -181,8 +184,44 @@ impl Opening {
     ///
     /// As [`Opening::open`].
     pub async fn open_by(&self) -> Result<(Vault, Unlock), StoreError> {
-        let place = self.place()?;
+        let place = self.existing()?;
         self.open_at(&place).await
+    }
+
+    /// As [`Opening::open_vault`], with what opened it: for what is encrypted to the same key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opening::open`].
+    pub async fn open_vault_with_key(&self) -> Result<(Vault, Unlock), StoreError> {
+        let place = self.existing()?;
+        let unlock = self.fetch(&place, |sources, path| sources.unlock(path, || ways(path))).await?;
+        Ok((self.options.open(&place.path, &unlock).await?, unlock))
+    }
+
+    /// Reads every record of the vault and says how it is, however damaged it is; see [`VaultOptions::verify`]. Without
+    /// `keys`, only checksums are looked at and nothing is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if there is none; those of [`Opening::place`], [`Sources::unlock`] and
+    /// [`VaultOptions::verify`].
+    pub async fn verify(&self, keys: bool) -> Result<VaultReport, StoreError> {
+        let place = self.existing()?;
+        let unlock = if keys { Some(self.unlock_damaged(&place).await?) } else { None };
+        self.options.verify(&place.path, unlock.as_ref()).await
+    }
+
+    /// Opens the vault in spite of any damage, for a repair; see [`VaultOptions::salvage`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if there is none; those of [`Opening::place`], [`Sources::unlock`] and
+    /// [`VaultOptions::salvage`].
+    pub async fn salvage(&self) -> Result<Salvage, StoreError> {
+        let place = self.existing()?;
+        let unlock = self.unlock_damaged(&place).await?;
+        self.options.salvage(&place.path, &unlock).await
     }
 
     /// Opens the store, or makes it if there is none. Of two who do so at once, one makes it and the other opens it.
@@ -192,10 +231,12 @@ impl Opening {
     /// As [`Opening::open`] but `Missing`, and as [`Opening::make_vault`] but `Exists`.
     pub async fn open_or_make(&self) -> Result<Opened, StoreError> {
         let place = self.place()?;
-        match self.open_at(&place).await {
-            Ok((vault, _)) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
-            Err(StoreError::Missing { .. }) => {}
-            Err(error) => return Err(error),
+        if Vault::exists(&place.path)? {
+            match self.open_at(&place).await {
+                Ok((vault, _)) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
+                Err(StoreError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(match self.make_at(&place, true).await? {
             Made::Here(vault, source) => {
@@ -206,11 +247,25 @@ impl Opening {
         })
     }
 
-    async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {
-        // Before any secret is read: a descriptor is used up by it, a command runs.
+    /// The place of a vault that is there. Looked at before any secret is read: a descriptor is used up by it, a command
+    /// runs.
+    fn existing(&self) -> Result<Place, StoreError> {
+        let place = self.place()?;
         if !Vault::exists(&place.path)? {
-            return Err(StoreError::Missing { path: place.path.clone() });
+            return Err(StoreError::Missing { path: place.path });
         }
+        Ok(place)
+    }
+
+    /// What opens a vault that may be damaged.
+    async fn unlock_damaged(&self, place: &Place) -> Result<Unlock, StoreError> {
+        self.fetch(place, |sources, path| {
+            sources.unlock(path, || Vault::probe(path).map(|probe| known_ways(&probe)))
+        })
+        .await
+    }
+
+    async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {
         let options = self.pinned_options(place)?;
         let unlock = self.fetch(place, |sources, path| sources.unlock(path, || ways(path))).await?;
         Ok((options.open(&place.path, &unlock).await?, unlock))
@@ -258,11 +313,19 @@ impl Opening {
 /// What a vault's ways in look like from outside. Scans the file, so that it is asked only where it matters.
 fn ways(path: &Path) -> Result<KnownWays, StoreError> {
     let probe = Vault::probe(path)?;
-    Ok(KnownWays {
+    match probe.header {
+        // Said before anybody is asked for a passphrase that would not help.
+        Some(what) => Err(StoreError::Corrupt { what: format!("{what} ({})", path.display()) }),
+        None => Ok(known_ways(&probe)),
+    }
+}
+
+fn known_ways(probe: &VaultProbe) -> KnownWays {
+    KnownWays {
         key_id: probe.key_id,
         passphrase: probe.ways.iter().any(|way| way.kind == WayKind::Passphrase),
         public_key: probe.ways.iter().any(|way| matches!(way.kind, WayKind::X25519 | WayKind::Keychain)),
-    })
+    }
 }
 
 #[cfg(test)]

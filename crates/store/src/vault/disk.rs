@@ -229,6 +229,13 @@ impl Disk {
         options.open(path)
     }
 
+    /// Opens the lock file to see what is locked, if there is one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn look_at_lock(&self, path: &Path) -> io::Result<File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)
+    }
+
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         #[cfg(all(test, target_os = "linux"))]
         if let Some(process) = &self.simulated {

@@ -157,6 +157,15 @@ impl Identities {
         })
     }
 
+    /// The public key of the first that opens by itself and for which `opens` holds.
+    pub(super) fn recipient_of(&self, opens: impl Fn(&dyn age::Identity) -> bool) -> Option<String> {
+        self.keys
+            .iter()
+            .zip(self.keys())
+            .find(|(_, key)| opens(*key))
+            .and_then(|(key, _)| key.recipient().ok())
+    }
+
     /// The identities of plugins, those of one plugin together.
     #[cfg(feature = "plugin")]
     pub(super) fn by_plugin(&self) -> Vec<Vec<&plugin::Identity>> {

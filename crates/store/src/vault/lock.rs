@@ -18,8 +18,7 @@ use crate::StoreError;
 pub(super) const WRITER: Range = Range { byte: 0, exclusive: true };
 /// Whoever holds a lease: shared among them, exclusive for who changes the vault's keys.
 pub(super) const LEASES: Range = Range { byte: 1, exclusive: false };
-
-/// Whoever changes the keys: nobody holds a lease meanwhile.
+/// Whoever changes the vault's keys or repairs it: nobody holds a lease meanwhile.
 pub(super) const KEYS: Range = Range { byte: 1, exclusive: true };
 
 /// One byte of the lock file, and how it is held.
@@ -35,6 +34,11 @@ impl Range {
         let mut first = [0; 8];
         first.copy_from_slice(&tag.0[..8]);
         Self { byte: 2 + (u64::from_le_bytes(first) >> 2), exclusive: true }
+    }
+
+    /// Which byte it is.
+    pub(super) fn byte(&self) -> u64 {
+        self.byte
     }
 }
 

@@ -14,6 +14,8 @@ mod clean;
 #[cfg(all(test, target_os = "linux"))]
 mod crash;
 mod disk;
+mod examine;
+mod export;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
@@ -21,6 +23,7 @@ mod frame;
 pub mod fuzzing;
 mod holders;
 mod identity;
+mod import;
 mod keychain;
 mod lease;
 mod lock;
@@ -32,16 +35,21 @@ mod pin_file;
 mod place;
 #[cfg(feature = "plugin")]
 mod plugin;
+mod probe;
+mod rebuild;
 mod recipient;
 mod record;
 mod recovery;
 mod rekey;
+mod repair;
 mod reseal;
 mod rewrite;
+mod salvage;
 #[cfg(feature = "ssh")]
 mod ssh;
 mod status;
 mod unwrap;
+mod verify;
 mod view;
 mod way_in;
 mod ways;
@@ -58,13 +66,19 @@ use tokenkeep_clock::{Clock, SystemClock};
 use tokenkeep_secret::Secret;
 
 pub use self::argon2id::Costs;
+pub use self::export::{Export, ExportedEntry};
 pub use self::frame::{FrameKind, KeyId};
+pub use self::holders::{LockedPart, VaultLock};
+pub use self::import::{Compacted, ImportOutcome, Imported};
 pub use self::keychain::Keychain;
 pub(crate) use self::pin::KeyPin;
 pub use self::pin::PinState;
+pub use self::probe::{ProbedWay, VaultProbe};
 pub use self::recovery::RecoveryKey;
 pub use self::rekey::{Rekey, RekeyPlan};
-pub use self::status::{FrameState, ProbedWay, VaultFrame, VaultProbe, VaultReport, VaultStatus};
+pub use self::repair::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, WayFate};
+pub use self::status::{RoomState, VaultStatus};
+pub use self::verify::{CheckedWay, FrameState, VaultFrame, VaultReport, WayState};
 #[cfg(feature = "plugin")]
 pub use self::way_in::PluginIdentity;
 pub use self::way_in::{NewWayIn, Opener, Unlock};
@@ -111,6 +125,8 @@ pub struct VaultOptions {
     writer_wait: Duration,
     disk: Disk,
     pin: KeyPin,
+    /// Names that entries may have whose records do not open.
+    likely: Vec<Key>,
 }
 
 impl Default for VaultOptions {
@@ -120,6 +136,7 @@ impl Default for VaultOptions {
             writer_wait: WRITER_WAIT,
             disk: Disk::default(),
             pin: KeyPin::None,
+            likely: Vec::new(),
         }
     }
 }
@@ -141,6 +158,14 @@ impl VaultOptions {
     #[must_use]
     pub fn writer_wait(mut self, wait: Duration) -> Self {
         self.writer_wait = wait;
+        self
+    }
+
+    /// Names to try on entries whose own records tell none, where a damaged vault is looked at: its file holds no names,
+    /// but shows whether a name is right.
+    #[must_use]
+    pub fn likely_names(mut self, names: impl IntoIterator<Item = Key>) -> Self {
+        self.likely = names.into_iter().collect();
         self
     }
 

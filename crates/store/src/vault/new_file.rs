@@ -72,6 +72,12 @@ impl<'a> NewFile<'a> {
 
     /// Makes it durable and puts it in the vault's place. Its room is allocated before the old file is let go.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        self.seal()?;
+        self.put_in_place()
+    }
+
+    /// Makes it durable, with its room allocated.
+    pub(super) fn seal(&mut self) -> Result<(), StoreError> {
         self.flush()?;
         match self.file.allocate(self.written, self.written + ROOM) {
             Ok(_) => {}
@@ -79,13 +85,25 @@ impl<'a> NewFile<'a> {
             // What cannot be allocated for another reason cannot be promised; the write itself may still go through.
             Err(error) => tracing::debug!(%error, "no room could be allocated in the new file"),
         }
-        let unsynced = |source| StoreError::Unsynced { source };
-        self.file.sync_all().map_err(unsynced)?;
-        self.disk
-            .rename(&self.place.new, &self.place.file)
-            .map_err(|error| place::unwritable(&self.place.file, error))?;
+        self.file.sync_all().map_err(|source| StoreError::Unsynced { source })
+    }
+
+    /// Puts a file that was made durable in the vault's place.
+    pub(super) fn put_in_place(mut self) -> Result<(), StoreError> {
+        self.rename(&self.place.file)
+    }
+
+    /// Makes it durable under another name beside the vault's, at which nothing stands.
+    pub(super) fn keep_as(mut self, name: &Path) -> Result<(), StoreError> {
+        self.flush()?;
+        self.file.sync_all().map_err(|source| StoreError::Unsynced { source })?;
+        self.rename(name)
+    }
+
+    fn rename(&mut self, name: &Path) -> Result<(), StoreError> {
+        self.disk.rename(&self.place.new, name).map_err(|error| place::unwritable(name, error))?;
         self.finished = true;
-        self.disk.sync_folder(&self.place.folder).map_err(unsynced)
+        self.disk.sync_folder(&self.place.folder).map_err(|source| StoreError::Unsynced { source })
     }
 }
 

@@ -86,6 +86,20 @@ impl Recipient {
         Err("it is for an age plugin, and this program was built without them (feature `plugin`)".into())
     }
 
+    /// As age takes it; an error for a plugin's, which is wrapped to by its plugin alone.
+    pub(super) fn for_age(&self) -> Result<&dyn age::Recipient, StoreError> {
+        match self {
+            Self::X25519(key) => Ok(key),
+            #[cfg(feature = "ssh")]
+            Self::Ssh(key) => Ok(&key.key),
+            #[cfg(feature = "plugin")]
+            Self::Plugin(_) => Err(StoreError::Invalid {
+                what: "the recipient cannot be used here: it is an age plugin's; give an age or SSH key"
+                    .to_owned(),
+            }),
+        }
+    }
+
     pub(super) fn kind(&self) -> WayKind {
         match self {
             Self::X25519(_) => WayKind::X25519,

@@ -169,8 +169,7 @@ impl Vault {
         // Leases first: who holds one needs the writer lock to come to its end.
         let leases = lock::take(&self.shared.disk, &self.shared.place.lock, &[KEYS], wait).await?;
         let Some(leases) = leases else {
-            let lock = self.shared.disk.facts(&self.shared.place.lock);
-            let holders = lock.map(|lock| holders::of_leases(&lock)).unwrap_or_default();
+            let holders = holders::of_leases(&self.shared.disk, &self.shared.place.lock);
             return Err(StoreError::KeysInUse { waited: wait, holders });
         };
         let writer = writer(&self.shared).await?;

@@ -81,6 +81,7 @@ impl Shared {
             writer_wait: self.writer_wait,
             disk: self.disk.clone(),
             pin: self.pin.clone(),
+            likely: Vec::new(),
         };
         let view = view::load(&self.disk, &self.place, Some(&keys), &mut |_| {})?;
         Ok(options.vault(self.place.clone(), keys, opened_by, view, self.pin_state.clone()))

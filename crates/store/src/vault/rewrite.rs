@@ -170,7 +170,7 @@ enum Kept {
 
 /// Copies a frame. A head that had to be rebuilt is written whole again; a body that is cut short gets a head that says
 /// how much of it is left, and a checksum that it cannot match.
-fn copy_frame(
+pub(super) fn copy_frame(
     new: &mut NewFile<'_>,
     view: &View,
     kind: FrameKind,

@@ -10,7 +10,7 @@ use tokenkeep_secret::{Secret, wiping_stack};
 use zeroize::Zeroizing;
 
 use super::argon2id::{self, Costs, Parsed, PassphraseIdentity};
-use super::frame::{HEAD_LEN, Header};
+use super::frame::{HEAD_LEN, Header, KeyId};
 use super::identity::Identities;
 use super::record::Keys;
 use super::way_in::{Opener, Unlock};
@@ -84,6 +84,8 @@ pub(super) struct FoundWay {
     pub(super) frame: Vec<u8>,
     /// Whether head and body are as they were written.
     pub(super) whole: bool,
+    /// Whether its master key is taken whatever its id: the header that should say it is damaged.
+    pub(super) any_key: bool,
 }
 
 impl FoundWay {
@@ -340,7 +342,22 @@ pub(super) fn open_one<'a>(
     let mut master = Zeroizing::new([0; MASTER_LEN]);
     master.copy_from_slice(&plaintext[..MASTER_LEN]);
     let keys = Keys::derive(master);
-    if keys.id() == header.key_id { Ok(Some(keys)) } else { Err(()) }
+    if way.any_key || keys.id() == header.key_id { Ok(Some(keys)) } else { Err(()) }
+}
+
+/// The private keys that `unlock` holds; the keychain is asked for that of the vault with this key id.
+pub(super) fn identities(unlock: &Unlock, key_id: KeyId) -> Result<Identities, StoreError> {
+    match &unlock.opener {
+        Opener::Identity(text) => unlock.identities(text),
+        Opener::Keychain(keychain) => match keychain.load(key_id)? {
+            Some(text) => unlock.identities(&text),
+            None => Err(StoreError::Keychain { reason: "it holds no key for this vault".to_owned() }),
+        },
+        Opener::Passphrase(_) => Err(StoreError::UnlockSource {
+            name: unlock.source.clone(),
+            reason: "it is a passphrase, and it takes a private key here".to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -391,7 +408,7 @@ mod tests {
             // age's own grease is one stanza more.
             assert!(age::decrypt(&clear, &message).is_ok());
             let frame = frame(FrameKind::WayIn, 0, Tag::NONE, &message);
-            let way = FoundWay { offset: 0, frame, whole: true };
+            let way = FoundWay { offset: 0, frame, whole: true, any_key: false };
             open_one(&header, &way, std::iter::once(&clear as _)).is_ok_and(|keys| keys.is_some())
         };
         assert!(opens(1, 16) && opens(MAX_STANZAS - 1, 16) && opens(1, 8 * 1024));

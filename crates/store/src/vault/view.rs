@@ -123,7 +123,7 @@ pub(super) fn load(
     Ok(View { file: Arc::new(file), id: facts.id, log, allocated_until: 0 })
 }
 
-fn scan_failed(path: &Path, error: ScanError) -> StoreError {
+pub(super) fn scan_failed(path: &Path, error: ScanError) -> StoreError {
     match error {
         ScanError::Io(error) => place::io("reading", path, error),
         ScanError::NewerKind { offset } => StoreError::NewerVersion {
@@ -195,7 +195,12 @@ pub(super) fn found_ways(view: &View) -> Vec<FoundWay> {
         };
         let (body, whole) = body;
         let make = if whole { frame } else { damaged_frame };
-        FoundWay { offset: at.offset, frame: make(FrameKind::WayIn, 0, Tag::NONE, &body), whole }
+        FoundWay {
+            offset: at.offset,
+            frame: make(FrameKind::WayIn, 0, Tag::NONE, &body),
+            whole,
+            any_key: false,
+        }
     };
     view.log.ways_in.iter().map(found).collect()
 }

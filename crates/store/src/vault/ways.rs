@@ -230,6 +230,11 @@ impl ListedWay {
         }
     }
 
+    /// The same way in with another frame.
+    pub(super) fn remade(&self, frame: &[u8]) -> Self {
+        Self { sha256: digest(frame), ..self.clone() }
+    }
+
     pub(super) fn kind(&self) -> WayKind {
         WayKind::from_name(&self.kind)
     }

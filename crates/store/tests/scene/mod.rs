@@ -55,11 +55,15 @@ impl Scene {
 
     /// In memory where there is such a file system: for tests that write thousands of times and are not about disks.
     pub(crate) async fn in_memory() -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        Self::within(folder, vec![NewWayIn::recipient(RECIPIENT)]).await
+        Self::within(Self::memory(), vec![NewWayIn::recipient(RECIPIENT)]).await
     }
 
-    async fn within(folder: tempfile::TempDir, ways: Vec<NewWayIn>) -> Self {
+    /// A folder in memory, where there is such a file system.
+    pub(crate) fn memory() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    }
+
+    pub(crate) async fn within(folder: tempfile::TempDir, ways: Vec<NewWayIn>) -> Self {
         let folder = Arc::new(folder);
         let path = folder.path().join("sessions.vault");
         let vault = Vault::create(&path, ways).await.unwrap();

@@ -1,8 +1,14 @@
 //! `tokenkeep vault …`: the file that keeps the sessions.
 
+mod compact;
+mod export;
+mod import;
 mod init;
+mod locks;
 mod passphrase;
+mod record;
 mod rekey;
+mod repair;
 mod status;
 mod trust;
 mod verify;
@@ -14,7 +20,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 
-/// Make, show and check the vault.
+/// Make, show, check, repair and copy the vault.
 #[derive(Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct VaultArgs {
@@ -32,6 +38,10 @@ pub(crate) enum VaultCommand {
     Rekey(rekey::RekeyArgs),
     Trust(trust::TrustArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Compact(compact::CompactArgs),
 }
 
 /// Runs `vault …`.
@@ -43,6 +53,10 @@ pub(crate) async fn run(context: &Context, command: VaultCommand) -> Result<Exit
         VaultCommand::Passphrase(args) => passphrase::run(context, &args).await,
         VaultCommand::Rekey(args) => rekey::run(context, &args).await,
         VaultCommand::Trust(args) => trust::run(context, &args),
-        VaultCommand::Verify(_) => verify::run(context).await,
+        VaultCommand::Verify(args) => verify::run(context, &args).await,
+        VaultCommand::Repair(args) => repair::run(context, &args).await,
+        VaultCommand::Export(args) => export::run(context, &args).await,
+        VaultCommand::Import(args) => import::run(context, &args).await,
+        VaultCommand::Compact(_) => compact::run(context).await,
     }
 }

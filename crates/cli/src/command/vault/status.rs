@@ -4,10 +4,11 @@ use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::store::{
-    Costs, KeyId, PinReport, PinState, Place, ProbedWay, SourceReport, SourceState, Vault, VaultProbe,
-    VaultStatus, WayIn,
+    Costs, KeyId, PinReport, PinState, Place, ProbedWay, RoomState, SourceReport, SourceState, Vault,
+    VaultProbe, VaultStatus, WayIn,
 };
 
+use super::locks::{self, LockFields};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::moment::rfc3339;
@@ -15,15 +16,18 @@ use crate::output::{fields, paint, printable};
 
 /// Show what the vault is.
 ///
-/// Place, size and the kinds of ways in are shown without opening it, and more if it opens without asking anybody. So is
-/// where a passphrase or key was looked for.
+/// Place, size, locks and the kinds of ways in are shown without opening it, and more if it opens without asking anybody:
+/// the file system is asked for the room that renewals need. So is where a passphrase or key was looked for.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {}
 
 /// What is printed with `--json`. Its fields are a contract with scripts; what shows only when the vault opens is null.
 #[derive(Serialize)]
 struct VaultFields {
+    /// The real file.
     vault: String,
+    /// The symlink that leads to it, if that was named.
+    link: Option<String>,
     /// What named the place: a flag, a variable, a configuration file, or the default.
     from: String,
     key_id: String,
@@ -34,12 +38,18 @@ struct VaultFields {
     entries: usize,
     /// Stretches of bytes that are no record.
     damaged: usize,
+    /// What is wrong with the file's header.
+    header: Option<&'static str>,
     ways: Vec<WayFields>,
     opens: bool,
     /// Why it does not open.
     locked: Option<LockedFields>,
     room_bytes: Option<u64>,
     room_promised: Option<bool>,
+    /// What the file system says now: `promised`, `not_promised`, `full` or `read_only`.
+    room: Option<&'static str>,
+    read_only: Option<bool>,
+    locks: Vec<LockFields>,
     network_file_system: Option<&'static str>,
     sources: Vec<SourceFields>,
 }
@@ -87,6 +97,22 @@ struct SourceFields {
     reason: Option<String>,
 }
 
+/// What an opened vault says.
+struct Inside {
+    status: VaultStatus,
+    room: RoomState,
+}
+
+/// Everything there is to say.
+struct Seen {
+    place: Place,
+    probe: VaultProbe,
+    inside: Result<Inside, CommandError>,
+    pin: PinFields,
+    locks: Vec<LockFields>,
+    sources: Vec<SourceReport>,
+}
+
 /// Runs `vault status`.
 pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let opening = context.opening(context.prompt.silent())?;
@@ -94,23 +120,28 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let probe = Vault::probe(&place.path)?;
     let sources = opening.report()?;
     let pin = opening.pin_report()?;
-    let opened = match opening.open_vault().await {
-        Ok(vault) => vault.status().map_err(CommandError::from),
-        Err(error) => Err(error.into()),
+    let (inside, locks) = match opening.open_vault().await {
+        // Asked first: looking for room is no lock of anybody's, but it takes its time.
+        Ok(vault) => (look_inside(&vault).await, locks::of_open(&vault).await),
+        Err(error) => (Err(error.into()), locks::of_locked(&place.path)),
     };
-    let pin = pin_fields(&pin, &opened);
+    let pin = pin_fields(&pin, &inside);
+    let seen = Seen { place, probe, inside, pin, locks: locks?, sources };
     if context.output.json {
-        context.output.object(&json(&place, &probe, &opened, pin, sources))?;
+        context.output.object(&json(seen))?;
     } else {
-        context.output.styled(text(&place, &probe, &opened, &pin, &sources))?;
+        context.output.styled(text(&seen))?;
     }
     Ok(Exit::Done)
 }
 
-type Opened = Result<VaultStatus, CommandError>;
+async fn look_inside(vault: &Vault) -> Result<Inside, CommandError> {
+    let room = vault.check_room().await?;
+    Ok(Inside { status: vault.status()?, room })
+}
 
-fn pin_fields(report: &PinReport, opened: &Opened) -> PinFields {
-    let reason = match opened.as_ref().map(|status| &status.pin) {
+fn pin_fields(report: &PinReport, inside: &Result<Inside, CommandError>) -> PinFields {
+    let reason = match inside.as_ref().map(|inside| &inside.status.pin) {
         Ok(PinState::Unpinned { reason }) => Some(reason.clone()),
         _ => report.file.as_ref().err().cloned().filter(|_| report.given.is_none()),
     };
@@ -137,17 +168,45 @@ fn pin_text(pin: &PinFields) -> String {
     }
 }
 
-fn json(
-    place: &Place,
-    probe: &VaultProbe,
-    opened: &Opened,
-    pin: PinFields,
-    sources: Vec<SourceReport>,
-) -> VaultFields {
-    let status = opened.as_ref().ok();
+/// Where the vault was named, if that is not where it is.
+fn link(seen: &Seen) -> Option<String> {
+    let named = std::path::absolute(&seen.place.path).ok()?;
+    (named != seen.probe.path).then(|| named.display().to_string())
+}
+
+fn room_word(room: RoomState) -> &'static str {
+    match room {
+        RoomState::Promised => "promised",
+        RoomState::NotPromised => "not_promised",
+        RoomState::Full => "full",
+        RoomState::ReadOnly => "read_only",
+        _ => "unknown",
+    }
+}
+
+fn room_line(inside: &Inside) -> String {
+    let bytes = size(inside.status.room_bytes);
+    match inside.room {
+        RoomState::Promised => format!("{bytes} kept free for renewals"),
+        RoomState::NotPromised => {
+            format!("{bytes} wanted for renewals, but this file system cannot promise it")
+        }
+        RoomState::Full => {
+            format!("{bytes} wanted for renewals, and there is not enough space: nothing will be renewed")
+        }
+        RoomState::ReadOnly => "the vault cannot be written: nothing will be renewed".to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn json(seen: Seen) -> VaultFields {
+    let link = link(&seen);
+    let Seen { place, probe, inside, pin, locks, sources } = seen;
+    let status = inside.as_ref().ok().map(|inside| &inside.status);
     VaultFields {
         vault: probe.path.display().to_string(),
-        from: place.from.clone(),
+        link,
+        from: place.from,
         key_id: probe.key_id.to_string(),
         pin,
         bytes: probe.bytes,
@@ -155,69 +214,63 @@ fn json(
         dead_bytes: probe.dead_bytes,
         entries: probe.entries,
         damaged: probe.damaged,
+        header: probe.header,
         ways: match status {
             Some(status) => ways(&status.ways),
             None => probe.ways.iter().map(probed).collect(),
         },
         opens: status.is_some(),
-        locked: opened
+        locked: inside
             .as_ref()
             .err()
             .map(|error| LockedFields { code: error.code, message: error.message.clone() }),
         room_bytes: status.map(|status| status.room_bytes),
-        room_promised: status.map(|status| status.room_promised),
-        network_file_system: status.and_then(|status| status.network_file_system),
+        room_promised: inside.as_ref().ok().map(|inside| inside.room == RoomState::Promised),
+        room: inside.as_ref().ok().map(|inside| room_word(inside.room)),
+        read_only: status.map(|status| status.read_only),
+        locks,
+        network_file_system: probe.network_file_system,
         sources: sources.into_iter().map(source).collect(),
     }
 }
 
-fn text(
-    place: &Place,
-    probe: &VaultProbe,
-    opened: &Opened,
-    pin: &PinFields,
-    sources: &[SourceReport],
-) -> String {
-    let status = opened.as_ref().ok();
-    let state = match opened {
+fn text(seen: &Seen) -> String {
+    let (probe, inside) = (&seen.probe, seen.inside.as_ref().ok());
+    let state = match &seen.inside {
         Ok(_) => paint(AnsiColor::Green, "opens"),
         Err(error) => format!("{}: {}", paint(AnsiColor::Yellow, "does not open"), error.message),
     };
-    let room = status.map(|status| {
-        let bytes = size(status.room_bytes);
-        if status.room_promised {
-            format!("{bytes} kept free for renewals")
-        } else {
-            format!("{bytes} wanted for renewals, but this file system cannot promise it")
-        }
-    });
-    let shown_ways = match status {
-        Some(status) => status.ways.iter().map(way_line).collect::<Vec<_>>(),
+    let shown_ways = match inside {
+        Some(inside) => inside.status.ways.iter().map(way_line).collect::<Vec<_>>(),
         None => probe.ways.iter().map(|way| way_text(way.kind.name(), way.costs)).collect(),
     };
+    let damage = match (probe.header, probe.damaged) {
+        (None, 0) => None,
+        (Some(what), _) => Some(format!("{what}: `tokenkeep vault verify` tells more")),
+        (None, places) => Some(format!("{places} places: `tokenkeep vault verify` tells more")),
+    };
+    let (live, dead) = (size(probe.live_bytes), size(probe.dead_bytes));
+    let read_only = inside.is_some_and(|inside| inside.status.read_only);
     let mut rows = vec![
         ("vault", Some(probe.path.display().to_string())),
-        ("named by", Some(place.from.clone())),
+        ("behind link", link(seen)),
+        ("named by", Some(seen.place.from.clone())),
         ("state", Some(state)),
         ("key id", Some(probe.key_id.to_string())),
-        ("pinned", Some(pin_text(pin))),
-        ("size", Some(format!("{} ({} live)", size(probe.bytes), size(probe.live_bytes)))),
+        ("pinned", Some(pin_text(&seen.pin))),
+        ("size", Some(format!("{} ({live} live, {dead} dead)", size(probe.bytes)))),
         ("entries", Some(probe.entries.to_string())),
-        ("room", room),
-        (
-            "damage",
-            (probe.damaged > 0)
-                .then(|| format!("{} places: `tokenkeep vault verify` tells more", probe.damaged)),
-        ),
+        ("room", inside.map(room_line)),
+        ("damage", damage),
+        ("read-only", read_only.then(|| "this user may not write the vault".to_owned())),
         (
             "file system",
-            status
-                .and_then(|status| status.network_file_system)
-                .map(|name| format!("{name}, a network one: locks may not hold")),
+            probe.network_file_system.map(|name| format!("{name}, a network one: locks may not hold")),
         ),
     ];
     rows.extend(shown_ways.into_iter().map(|way| ("way in", Some(way))));
-    rows.extend(sources.iter().map(|source| ("looked at", Some(source_line(source)))));
+    rows.extend(seen.locks.iter().map(|lock| ("lock", Some(lock.line()))));
+    rows.extend(seen.sources.iter().map(|source| ("looked at", Some(source_line(source)))));
     fields(&rows)
 }
 
@@ -302,7 +355,8 @@ fn source_line(report: &SourceReport) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes for a person.
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes / 1024),

@@ -2,25 +2,44 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep::store::{FrameKind, FrameState, VaultFrame, VaultReport};
+use tokenkeep::store::{FrameKind, FrameState, VaultFrame, VaultReport, WayState};
 
+use super::record::{self, CheckedFields, EntryFields};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
+use crate::output::table;
 
 /// Read the whole vault and report damage.
 ///
-/// Every record is decrypted and checked. Exits 6, after printing, if one is damaged.
+/// Every record is decrypted and checked, also where the file's header is damaged. Where nothing opens the vault,
+/// checksums are looked at, and the command exits 4. It exits 6, after printing, if anything that is needed is damaged:
+/// damage of what was replaced since, of a note, and what a killed write left at the end cost nobody anything.
 #[derive(Args, Debug)]
-pub(crate) struct VerifyArgs {}
+pub(crate) struct VerifyArgs {
+    /// Open nothing: look at checksums alone, and ask for no passphrase
+    #[arg(long)]
+    without_keys: bool,
+}
 
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct VerifiedFields {
     vault: String,
+    key_id: Option<String>,
+    /// Whether records were decrypted; else only checksums were looked at.
+    opened: bool,
+    /// Whether nothing that is needed is damaged.
+    sound: bool,
+    /// What is wrong with the file's header.
+    header: Option<&'static str>,
+    /// What is wrong with the list of ways in.
+    list: Option<&'static str>,
     live: usize,
     dead: usize,
     /// Records whose damaged head could be told from their body.
     rebuilt: usize,
+    entries: Vec<EntryFields>,
+    ways: Vec<CheckedFields>,
     damaged: Vec<DamageFields>,
     /// What a killed write left behind; the next write cuts it off.
     torn_tail: Option<TailFields>,
@@ -32,6 +51,8 @@ struct DamageFields {
     bytes: u64,
     kind: Option<&'static str>,
     revision: Option<u64>,
+    /// Whether nothing has replaced it.
+    counts: bool,
     reason: &'static str,
 }
 
@@ -42,77 +63,119 @@ struct TailFields {
 }
 
 /// Runs `vault verify`.
-pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
-    let vault = context.opening(context.prompt)?.open_vault().await?;
-    let report = vault.verify(false).await?;
-    let count = |state| report.frames.iter().filter(|frame| frame.state == state).count();
-    let (live, dead) = (count(FrameState::Live), count(FrameState::Dead));
-    let rebuilt = count(FrameState::HeadRebuilt);
-    let damaged = damage(&report);
-    let hurt = damaged.len();
+pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CommandError> {
+    let opening = context.damaged_opening(context.prompt)?;
+    let (report, locked) = match opening.verify(!args.without_keys).await {
+        Ok(report) => (report, None),
+        Err(error) => {
+            let error = CommandError::from(error);
+            if error.exit != Exit::Locked && error.code != "damaged" {
+                return Err(error);
+            }
+            (opening.verify(false).await?, Some(error))
+        }
+    };
     if context.output.json {
-        context.output.object(&VerifiedFields {
-            vault: vault.path().display().to_string(),
-            live,
-            dead,
-            rebuilt,
-            damaged,
-            torn_tail: report.torn_tail.map(|(offset, bytes)| TailFields { offset, bytes }),
-        })?;
+        context.output.object(&json(&report))?;
     } else {
-        context.output.line(&format!(
-            "{}: {live} live and {dead} dead records, {rebuilt} with a damaged head, {hurt} damaged",
-            vault.path().display()
-        ))?;
-        for damage in damaged {
-            let kind = damage.kind.unwrap_or("unknown");
-            context.output.line(&format!(
-                "byte {} to {}: {kind}: {}",
-                damage.offset,
-                damage.offset + damage.bytes,
-                damage.reason
-            ))?;
-        }
-        if let Some((offset, bytes)) = report.torn_tail {
-            context.output.line(&format!(
-                "byte {offset}: {bytes} bytes of a write that was cut off; the next write removes them"
-            ))?;
-        }
+        context.output.styled(text(&report))?;
     }
-    if hurt == 0 {
-        return Ok(Exit::Done);
+    if !report.is_sound() {
+        return Err(CommandError::new(
+            Exit::Store,
+            "damaged",
+            format!("the vault at {} is damaged", report.path.display()),
+            "tokenkeep vault repair --dry-run",
+        ));
     }
-    Err(CommandError::new(
-        Exit::Store,
-        "damaged",
-        format!("{hurt} records of the vault are damaged"),
-        "restore the vault from a backup, or sign in again where a session cannot be read",
-    ))
+    locked.map_or(Ok(Exit::Done), Err)
 }
 
-fn damage(report: &VaultReport) -> Vec<DamageFields> {
-    report
-        .damaged()
-        .map(|frame: &VaultFrame| DamageFields {
-            offset: frame.offset,
-            bytes: frame.bytes,
-            kind: frame.kind.map(kind),
-            revision: frame.kind.map(|_| frame.seq),
-            reason: match frame.state {
-                FrameState::Damaged(reason) => reason,
-                _ => "",
-            },
+fn json(report: &VaultReport) -> VerifiedFields {
+    let count = |state| report.frames.iter().filter(|frame| frame.state == state).count();
+    VerifiedFields {
+        vault: report.path.display().to_string(),
+        key_id: report.key_id.map(|id| id.to_string()),
+        opened: report.opened,
+        sound: report.is_sound(),
+        header: report.header,
+        list: report.list,
+        live: count(FrameState::Live),
+        dead: count(FrameState::Dead),
+        rebuilt: count(FrameState::HeadRebuilt),
+        entries: report.entries().map(EntryFields::of).collect(),
+        ways: report.ways.iter().map(CheckedFields::of).collect(),
+        damaged: report.damaged().map(damage).collect(),
+        torn_tail: report.torn_tail.map(|(offset, bytes)| TailFields { offset, bytes }),
+    }
+}
+
+fn damage(frame: &VaultFrame) -> DamageFields {
+    DamageFields {
+        offset: frame.offset,
+        bytes: frame.bytes,
+        kind: frame.kind.map(record::kind),
+        revision: frame.kind.map(|_| frame.seq),
+        counts: frame.counts,
+        reason: record::state(frame.state).1.unwrap_or_default(),
+    }
+}
+
+fn text(report: &VaultReport) -> String {
+    let fields = json(report);
+    let mut lines = vec![format!(
+        "{}: {} live and {} dead records, {} with a damaged head, {} damaged",
+        fields.vault,
+        fields.live,
+        fields.dead,
+        fields.rebuilt,
+        fields.damaged.len()
+    )];
+    if !report.opened {
+        lines.push("only checksums were looked at: no record was decrypted".to_owned());
+    }
+    if let Some(what) = report.header {
+        lines.push(format!("byte 0 to 47: {what}"));
+    }
+    if let Some(what) = report.list {
+        lines.push(format!("the list of ways in: {what}"));
+    }
+    for way in report.ways.iter().filter(|way| way.state != WayState::Whole) {
+        let reason = record::way_state(way.state).1.unwrap_or_default();
+        lines.push(format!("way in by {}: {reason}", record::way_name(way)));
+    }
+    let is_entry = |frame: &&VaultFrame| matches!(frame.kind, Some(FrameKind::Put | FrameKind::Removed));
+    let reported_as_entry = |frame: &&VaultFrame| is_entry(frame) && frame.counts;
+    for frame in report.damaged().filter(|frame| !reported_as_entry(frame)) {
+        lines.push(format!(
+            "byte {} to {}: {}{}: {}",
+            frame.offset,
+            frame.offset + frame.bytes,
+            frame.kind.map_or("unknown", FrameKind::name),
+            if frame.counts { "" } else { " (replaced since)" },
+            record::state(frame.state).1.unwrap_or_default()
+        ));
+    }
+    if let Some((offset, bytes)) = report.torn_tail {
+        lines.push(format!(
+            "byte {offset}: {bytes} bytes of a write that was cut off; the next write removes them"
+        ));
+    }
+    let rows: Vec<Vec<String>> = report
+        .entries()
+        .map(|frame| {
+            let (state, reason) = record::state(frame.state);
+            vec![
+                record::name(frame.key.as_ref()),
+                state.to_owned(),
+                frame.seq.to_string(),
+                format!("{}+{}", frame.offset, frame.bytes),
+                reason.unwrap_or_default().to_owned(),
+            ]
         })
-        .collect()
-}
-
-fn kind(kind: FrameKind) -> &'static str {
-    match kind {
-        FrameKind::WayIn => "way_in",
-        FrameKind::Put => "entry",
-        FrameKind::Removed => "removed entry",
-        FrameKind::Note => "note",
-        FrameKind::Ways => "list of ways in",
-        _ => "unknown",
+        .collect();
+    if !rows.is_empty() {
+        lines.push(table(&["ENTRY", "STATE", "REVISION", "BYTES", "REASON"], &rows));
     }
+    lines.join("\n")
 }

@@ -112,7 +112,8 @@ fn read(message: &[u8]) -> bool {
     let by_passphrase = PassphraseIdentity { passphrase: &passphrase, out_of_memory: Cell::new(false) };
     // What it costs is the caller's to bound.
     let known: &[&dyn age::Identity] = if work <= 256 { &[&by_passphrase, &Identity] } else { &[&Identity] };
-    let way = FoundWay { offset: 47, frame: frame(FrameKind::WayIn, 0, Tag::NONE, message), whole: true };
+    let frame = frame(FrameKind::WayIn, 0, Tag::NONE, message);
+    let way = FoundWay { offset: 47, frame, whole: true, any_key: false };
     let header = Header { key_id: KEYS.id(), next_seq: 2 };
     match open_one(&header, &way, known.iter().copied()) {
         Ok(Some(keys)) => {

@@ -1,0 +1,222 @@
+//! `tokenkeep vault import`: stores what an export holds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use serde::Serialize;
+use tokenkeep::clock::SystemClock;
+use tokenkeep::store::{Expected, Export, ImportOutcome, Imported, Key, SecretStore, Unlock, Vault};
+use tokenkeep::{MemoryStore, Secret, Session};
+
+use super::record;
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::input;
+use crate::moment::rfc3339;
+use crate::prompt::unreadable;
+
+/// How long an import waits for renewals that are under way, unless told otherwise.
+const LEASE_WAIT: Duration = Duration::from_secs(60);
+
+/// Store the sessions of an export.
+///
+/// A session that is there already stays, unless --replace is given. An old export brings spent refresh tokens back: using
+/// one ends its session. What opens the vault opens the export too, if it is a private key; else name another.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tokenkeep vault import sessions.age
+  tokenkeep vault import sessions.age --export-identity recovery.txt
+  ssh old-host tokenkeep vault export --recipient age1… | tokenkeep vault import -")]
+pub(crate) struct ImportArgs {
+    /// The export; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Private key file that opens the export
+    #[arg(long, value_name = "FILE")]
+    export_identity: Option<PathBuf>,
+
+    /// Put the export's sessions in the place of those that are there
+    #[arg(long)]
+    replace: bool,
+
+    /// Do not ask before a newer session is replaced
+    #[arg(long, short, requires = "replace")]
+    yes: bool,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct ImportFields {
+    vault: String,
+    exported_at: String,
+    /// How old the export is, in seconds.
+    age: u64,
+    entries: Vec<EntryFields>,
+}
+
+#[derive(Serialize)]
+struct EntryFields {
+    key: String,
+    session: Option<String>,
+    /// `stored`, `replaced`, `same`, `kept` or `damaged`.
+    outcome: &'static str,
+    /// The revision that is stored now.
+    revision: Option<u64>,
+    /// Whether what was stored before was newer than the export's: `null` if that cannot be told.
+    stored_was_newer: Option<bool>,
+}
+
+/// Runs `vault import`.
+pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<Exit, CommandError> {
+    let from_stdin = args.file.as_os_str() == input::STDIN;
+    if from_stdin && context.passphrase_from_stdin() {
+        return Err(CommandError::usage(
+            "only one of the passphrase and the export can come from standard input",
+            "tokenkeep vault import FILE",
+        ));
+    }
+    let file = input::export(&args.file)?;
+    let given = match &args.export_identity {
+        Some(path) => {
+            let text = input::secret("--export-identity", path)?;
+            Some(Unlock::identity(text, "--export-identity"))
+        }
+        None => None,
+    };
+    let (vault, opener) = context.opening(context.prompt)?.open_vault_with_key().await?;
+    let export = vault.read_export(file, given.unwrap_or(opener)).await?;
+    let newer = newer_here(&vault, &export).await;
+    warn(context, args, &export, &newer)?;
+    let wait = context.timeout().map_or(LEASE_WAIT, |limit| limit.mul_f32(0.9));
+    let imported = vault.import(&export, args.replace, wait).await?;
+    tell(context, &vault, &export, &newer, &imported)?;
+    Ok(Exit::Done)
+}
+
+/// Which sessions that are stored are newer than those of the export: by their revisions where the export is of this
+/// vault, else by when they were renewed or signed in last. Not in it: what cannot be told, and what is not stored.
+async fn newer_here(vault: &Vault, export: &Export) -> BTreeMap<Key, bool> {
+    let mut newer = BTreeMap::new();
+    for entry in &export.entries {
+        let Ok(Some(stored)) = vault.get(&entry.key).await else { continue };
+        if export.key_id == Some(vault.key_id()) {
+            newer.insert(entry.key.clone(), stored.revision > entry.revision);
+            continue;
+        }
+        let here = touched(&entry.key, stored.value).await;
+        let there = touched(&entry.key, entry.value.clone()).await;
+        if let (Some(here), Some(there)) = (here, there) {
+            newer.insert(entry.key.clone(), here > there);
+        }
+    }
+    newer
+}
+
+/// When a stored session was renewed or signed in last.
+async fn touched(key: &Key, value: Secret) -> Option<SystemTime> {
+    let store = MemoryStore::new();
+    store.put(key, &value, Expected::Any).await.ok()?;
+    let session = Session::open(Arc::new(store), Session::name_of(key)?).await.ok()?;
+    let status = session.status().await.ok()?;
+    status.renewed_at.or(status.signed_in_at)
+}
+
+/// Says how old the export is, and asks before it takes the place of something newer.
+fn warn(
+    context: &Context,
+    args: &ImportArgs,
+    export: &Export,
+    newer: &BTreeMap<Key, bool>,
+) -> Result<(), CommandError> {
+    context.output.note(format_args!(
+        "This export was made {} ({} ago). A session that was renewed since, here or elsewhere, has a spent refresh token \
+         in it, and ends when that is used.",
+        rfc3339(export.at),
+        age_text(age(export))
+    ));
+    let replaced: Vec<_> =
+        newer.iter().filter(|(_, newer)| **newer && args.replace).map(|(key, _)| key).collect();
+    for key in &replaced {
+        context.output.note(format_args!(
+            "{}: what is stored here is newer than the export's.",
+            record::name(Some(key))
+        ));
+    }
+    if replaced.is_empty() || args.yes {
+        return Ok(());
+    }
+    if !context.prompt.allowed() {
+        return Err(CommandError::usage(
+            "sessions that are newer than the export would be replaced, and there is nobody to ask",
+            "tokenkeep vault import FILE, or tokenkeep vault import FILE --replace --yes",
+        ));
+    }
+    let answer = context.prompt.line("Replace them? [y/N] ").map_err(unreadable)?;
+    if matches!(answer.to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(CommandError::new(Exit::Other, "declined", "nothing was changed", "tokenkeep vault import FILE"))
+}
+
+fn tell(
+    context: &Context,
+    vault: &Vault,
+    export: &Export,
+    newer: &BTreeMap<Key, bool>,
+    imported: &[Imported],
+) -> Result<(), CommandError> {
+    if context.output.json {
+        let entries = imported.iter().map(|entry| EntryFields {
+            key: entry.key.as_str().to_owned(),
+            session: Session::name_of(&entry.key).map(str::to_owned),
+            outcome: outcome(entry.outcome).0,
+            revision: entry.revision.map(tokenkeep::store::Revision::get),
+            stored_was_newer: newer.get(&entry.key).copied(),
+        });
+        return context.output.object(&ImportFields {
+            vault: vault.path().display().to_string(),
+            exported_at: rfc3339(export.at),
+            age: age(export).as_secs(),
+            entries: entries.collect(),
+        });
+    }
+    for entry in imported {
+        let said = outcome(entry.outcome).1;
+        context.output.line(&format!("{}: {said}", record::name(Some(&entry.key))))?;
+    }
+    if imported.is_empty() {
+        context.output.note("There is nothing in this export.");
+    }
+    Ok(())
+}
+
+fn outcome(outcome: ImportOutcome) -> (&'static str, &'static str) {
+    match outcome {
+        ImportOutcome::Stored => ("stored", "stored"),
+        ImportOutcome::Replaced => ("replaced", "put in the place of what was stored"),
+        ImportOutcome::Same => ("same", "the same is stored already"),
+        ImportOutcome::Kept => ("kept", "what is stored stays (--replace puts the export's in its place)"),
+        ImportOutcome::Damaged => {
+            ("damaged", "what is stored is damaged, and stays (--replace puts the export's in its place)")
+        }
+        _ => ("unknown", "unknown"),
+    }
+}
+
+fn age(export: &Export) -> Duration {
+    SystemClock::shared().wall().duration_since(export.at).unwrap_or_default()
+}
+
+fn age_text(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
