@@ -20,7 +20,6 @@ pub(crate) type Reason = String;
 const MAX_IDENTITIES: usize = 16;
 
 /// The keys of a key file.
-#[derive(Default)]
 pub(crate) struct Identities {
     keys: Vec<Key>,
     #[cfg(feature = "plugin")]
@@ -52,11 +51,19 @@ impl Identities {
         if all.starts_with("age-encryption.org/") || all.contains("-----BEGIN AGE ENCRYPTED FILE-----") {
             return Err("it is encrypted; give the age identity itself".into());
         }
-        let mut read = Self::default();
+        let mut read = Self {
+            // Never grown: what a vector moves from is not wiped.
+            keys: Vec::with_capacity(MAX_IDENTITIES),
+            #[cfg(feature = "plugin")]
+            plugins: Vec::new(),
+        };
         let mut lines = all.lines().map(str::trim).enumerate().map(|(index, line)| (index + 1, line));
         while let Some((number, line)) = lines.next() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
+            }
+            if read.len() == MAX_IDENTITIES {
+                return Err(format!("there are more than {MAX_IDENTITIES} keys in it"));
             }
             if let Some(label) = line.strip_prefix("-----BEGIN ") {
                 let block = block(line, &mut lines, all.len())
@@ -67,14 +74,12 @@ impl Identities {
                 read.line(line).map_err(|reason| format!("line {number}: {reason}"))?;
             }
         }
-        match read.len() {
-            0 => {
-                Err("it holds no key: neither an age identity (AGE-SECRET-KEY-1…) nor an SSH private key"
-                    .into())
-            }
-            1..=MAX_IDENTITIES => Ok(read),
-            _ => Err(format!("there are more than {MAX_IDENTITIES} keys in it")),
+        if read.len() == 0 {
+            return Err(
+                "it holds no key: neither an age identity (AGE-SECRET-KEY-1…) nor an SSH private key".into(),
+            );
         }
+        Ok(read)
     }
 
     fn len(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Recipients: what a way in is wrapped to, named by its text.
 
+use std::fmt;
+
 use age::x25519;
 
 #[cfg(feature = "plugin")]
@@ -21,23 +23,26 @@ pub(super) enum Recipient {
     Plugin(plugin::Recipient),
 }
 
-impl Recipient {
-    /// Reads a recipient of any kind.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Invalid`], which says what is wrong with it and holds nothing of it.
-    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
-        Self::read(text.trim())
-            .map_err(|reason| StoreError::Invalid { what: format!("the recipient cannot be used: {reason}") })
-    }
+/// Reads a recipient of any kind.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`], which says what is wrong with it and holds nothing of it.
+pub(super) fn parse_recipient(text: &str) -> Result<Recipient, StoreError> {
+    Recipient::read(text.trim())
+        .map_err(|reason| StoreError::Invalid { what: format!("the recipient cannot be used: {reason}") })
+}
 
+impl Recipient {
     fn read(text: &str) -> Result<Self, String> {
         const KINDS: &str =
             "give a public key: `age1…` as `age-keygen` prints it, or a line of a `.pub` file of SSH";
         let upper = text.to_ascii_uppercase();
         if text.is_empty() {
             return Err(format!("it is empty; {KINDS}"));
+        }
+        if text.starts_with("age-plugin-") {
+            return Err("its public key is known to the plugin alone, which makes it for its identity".into());
         }
         if upper.contains("AGE-SECRET-KEY-1")
             || upper.contains("AGE-PLUGIN-")
@@ -96,23 +101,25 @@ impl Recipient {
         }
     }
 
-    /// In the form in which the list of ways in has it: an SSH key without its comment.
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::X25519(key) => key.to_string(),
-            #[cfg(feature = "ssh")]
-            Self::Ssh(key) => key.text.clone(),
-            #[cfg(feature = "plugin")]
-            Self::Plugin(recipient) => recipient.text().to_owned(),
-        }
-    }
-
     /// What its maker called it: the comment of an SSH key.
     pub(super) fn comment(&self) -> &str {
         match self {
             #[cfg(feature = "ssh")]
             Self::Ssh(key) => &key.comment,
             _ => "",
+        }
+    }
+}
+
+/// In the form in which the list of ways in has it: an SSH key without its comment.
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::X25519(key) => key.fmt(f),
+            #[cfg(feature = "ssh")]
+            Self::Ssh(key) => f.write_str(&key.text),
+            #[cfg(feature = "plugin")]
+            Self::Plugin(recipient) => f.write_str(recipient.text()),
         }
     }
 }

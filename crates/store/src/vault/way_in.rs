@@ -16,6 +16,7 @@ use super::keychain::Keychain;
 #[cfg(feature = "plugin")]
 use super::plugin;
 use super::recipient::Recipient;
+pub(super) use super::recipient::parse_recipient;
 use super::record::Keys;
 use super::ways::{ListedWay, WayKind};
 use crate::StoreError;
@@ -207,7 +208,7 @@ impl NewWayIn {
                 }
                 Self::Passphrase { costs, .. } => all_costs.push(*costs),
                 Self::Recipient { recipient, .. } => {
-                    Recipient::parse(recipient)?;
+                    parse_recipient(recipient)?;
                 }
                 #[cfg(feature = "plugin")]
                 Self::Plugin { .. } => {}
@@ -235,9 +236,9 @@ impl NewWayIn {
                 (WayKind::Passphrase, label.clone(), None, Some(*costs), message)
             }
             Self::Recipient { recipient, label } => {
-                let recipient = Recipient::parse(recipient)?;
+                let recipient = parse_recipient(recipient)?;
                 let label = if label.is_empty() { recipient.comment().to_owned() } else { label.clone() };
-                (recipient.kind(), label, Some(recipient.text()), None, wrap_to(keys, recipient)?)
+                (recipient.kind(), label, Some(recipient.to_string()), None, wrap_to(keys, recipient)?)
             }
             #[cfg(feature = "plugin")]
             Self::Plugin { identity: PluginIdentity { target, plugins, source }, label } => {
