@@ -291,6 +291,8 @@ async fn one_that_is_not_there_is_named_for_an_old_vault_and_for_a_new_one() {
         let made = place.opening(place.sources(no_name)).make_vault().await;
         assert!(matches!(made, Err(StoreError::UnlockSource { .. })), "{made:?}");
     }
+    let again = Vault::create(place.path("v"), vec![NewWayIn::recipient("age-plugin-shkey")]).await;
+    assert!(again.unwrap_err().to_string().contains("known to the plugin alone"));
     for no_name in ["age1../x10qhh6u7k", "age110qzrv2gr", "age1shkey1dahx2n47sn5"] {
         let made = Vault::create(place.path("v"), vec![NewWayIn::recipient(no_name)]).await;
         assert!(matches!(made, Err(StoreError::Invalid { .. })), "{made:?}");

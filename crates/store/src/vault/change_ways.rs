@@ -132,7 +132,7 @@ pub(super) fn check_distinct(ways: &[NewWayIn]) -> Result<(), StoreError> {
         let label = match way {
             NewWayIn::Passphrase { label, .. } => label,
             NewWayIn::Recipient { recipient, label } => {
-                let recipient = Recipient::parse(recipient)?.text();
+                let recipient = Recipient::parse(recipient)?.to_string();
                 if recipients.contains(&recipient) {
                     return Err(invalid(format!("the recipient {recipient} is given twice")));
                 }
@@ -165,7 +165,7 @@ fn check_addition(list: &Ways, way: &NewWayIn) -> Result<(), StoreError> {
             check_costs(list.ways.iter().filter_map(ListedWay::costs).chain([*costs]))
         }
         NewWayIn::Recipient { recipient, .. } => {
-            let recipient = Recipient::parse(recipient)?.text();
+            let recipient = Recipient::parse(recipient)?.to_string();
             if list.ways.iter().any(|way| way.recipient() == Some(&recipient)) {
                 return Err(invalid(format!("{recipient} opens this vault already")));
             }

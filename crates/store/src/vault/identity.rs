@@ -20,7 +20,6 @@ pub(crate) type Reason = String;
 const MAX_IDENTITIES: usize = 16;
 
 /// The keys of a key file.
-#[derive(Default)]
 pub(crate) struct Identities {
     keys: Vec<Key>,
     #[cfg(feature = "plugin")]
@@ -52,8 +51,12 @@ impl Identities {
         if all.starts_with("age-encryption.org/") || all.contains("-----BEGIN AGE ENCRYPTED FILE-----") {
             return Err("it is encrypted; give the age identity itself".into());
         }
-        // Never grown: what a vector moves from is not wiped.
-        let mut read = Self { keys: Vec::with_capacity(MAX_IDENTITIES), ..Self::default() };
+        let mut read = Self {
+            // Never grown: what a vector moves from is not wiped.
+            keys: Vec::with_capacity(MAX_IDENTITIES),
+            #[cfg(feature = "plugin")]
+            plugins: Vec::new(),
+        };
         let mut lines = all.lines().map(str::trim).enumerate().map(|(index, line)| (index + 1, line));
         while let Some((number, line)) = lines.next() {
             if line.is_empty() || line.starts_with('#') {

@@ -1,5 +1,7 @@
 //! Recipients: what a way in is wrapped to, named by its text.
 
+use std::fmt;
+
 use age::x25519;
 
 #[cfg(feature = "plugin")]
@@ -38,6 +40,9 @@ impl Recipient {
         let upper = text.to_ascii_uppercase();
         if text.is_empty() {
             return Err(format!("it is empty; {KINDS}"));
+        }
+        if text.starts_with("age-plugin-") {
+            return Err("its public key is known to the plugin alone, which makes it for its identity".into());
         }
         if upper.contains("AGE-SECRET-KEY-1")
             || upper.contains("AGE-PLUGIN-")
@@ -110,23 +115,25 @@ impl Recipient {
         }
     }
 
-    /// In the form in which the list of ways in has it: an SSH key without its comment.
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::X25519(key) => key.to_string(),
-            #[cfg(feature = "ssh")]
-            Self::Ssh(key) => key.text.clone(),
-            #[cfg(feature = "plugin")]
-            Self::Plugin(recipient) => recipient.text().to_owned(),
-        }
-    }
-
     /// What its maker called it: the comment of an SSH key.
     pub(super) fn comment(&self) -> &str {
         match self {
             #[cfg(feature = "ssh")]
             Self::Ssh(key) => &key.comment,
             _ => "",
+        }
+    }
+}
+
+/// In the form in which the list of ways in has it: an SSH key without its comment.
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::X25519(key) => key.fmt(f),
+            #[cfg(feature = "ssh")]
+            Self::Ssh(key) => f.write_str(&key.text),
+            #[cfg(feature = "plugin")]
+            Self::Plugin(recipient) => f.write_str(recipient.text()),
         }
     }
 }

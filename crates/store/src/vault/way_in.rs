@@ -241,7 +241,7 @@ impl NewWayIn {
             Self::Recipient { recipient, label } => {
                 let recipient = Recipient::parse(recipient)?;
                 let label = if label.is_empty() { recipient.comment().to_owned() } else { label.clone() };
-                (recipient.kind(), label, Some(recipient.text()), None, wrap_to(keys, recipient)?)
+                (recipient.kind(), label, Some(recipient.to_string()), None, wrap_to(keys, recipient)?)
             }
             #[cfg(feature = "plugin")]
             Self::Plugin { identity: PluginIdentity { target, plugins, source }, label } => {
