@@ -51,6 +51,8 @@ impl At {
 pub(super) struct EntryAt {
     pub(super) at: At,
     pub(super) removed: bool,
+    /// The highest seq of a removal, 0 if there was none: no older note outlives it.
+    last_removal: u64,
 }
 
 /// Bytes that are no frame, and belong to nobody knows whom.
@@ -284,20 +286,24 @@ impl Log {
             FrameKind::Put | FrameKind::Removed => {
                 let removed = kind == FrameKind::Removed;
                 let old = self.entries.get(&tag).copied();
-                if old.is_some_and(|old| old.at.seq >= at.seq) {
+                let mut last_removal = old.map_or(0, |old| old.last_removal);
+                if removed {
+                    last_removal = last_removal.max(at.seq);
+                    if self.notes.get(&tag).is_some_and(|note| note.seq < at.seq) {
+                        let note = self.notes.remove(&tag);
+                        self.live = self.live.saturating_sub(note.map_or(0, |note| note.size()));
+                    }
+                }
+                if let Some(old) = old.filter(|old| old.at.seq >= at.seq) {
+                    self.entries.insert(tag, EntryAt { last_removal, ..old });
                     return;
                 }
-                self.entries.insert(tag, EntryAt { at, removed });
+                self.entries.insert(tag, EntryAt { at, removed, last_removal });
                 let old_size = old.filter(|old| !old.removed).map_or(0, |old| old.at.size());
                 self.live = (self.live + if removed { 0 } else { size }).saturating_sub(old_size);
-                if removed && self.notes.get(&tag).is_some_and(|note| note.seq < at.seq) {
-                    let note = self.notes.remove(&tag);
-                    self.live = self.live.saturating_sub(note.map_or(0, |note| note.size()));
-                }
             }
             FrameKind::Note => {
-                let outlived =
-                    self.entries.get(&tag).is_some_and(|entry| entry.removed && entry.at.seq > at.seq);
+                let outlived = self.entries.get(&tag).is_some_and(|entry| entry.last_removal > at.seq);
                 let old = self.notes.get(&tag).copied();
                 if outlived || old.is_some_and(|old| old.seq >= at.seq) {
                     return;
