@@ -211,48 +211,28 @@ impl Shared {
         if let Some(Opener::Passphrase(passphrase)) = opened_by {
             passphrases.push(passphrase.clone());
         }
+        let frame_of =
+            |way: &ListedWay| found.iter().find(|frame| super::ways::digest(&frame.frame) == *way.digest());
         let mut fates = Vec::with_capacity(list.ways.len());
         for way in &list.ways {
             let removed = rekey.without.iter().any(|removed| removed.0 == *way.digest());
             fates.push(match way.kind() {
                 _ if removed => Fate::Removed,
                 WayKind::Passphrase => {
-                    let frame = found.iter().find(|frame| super::ways::digest(&frame.frame) == *way.digest());
-                    let opens = |secret: &Secret| frame.is_some_and(|frame| opens(&header, frame, secret));
+                    let opens =
+                        |secret: &Secret| frame_of(way).is_some_and(|frame| opens(&header, frame, secret));
                     match passphrases.iter().position(opens) {
                         Some(at) => Fate::Kept(Some(passphrases.remove(at))),
                         None => Fate::Dropped,
                     }
                 }
-                WayKind::Keychain if rekey.keychain.is_none() => {
-                    return Err(invalid(
-                        "the vault has a way in by the OS keychain, which is not in use here: `tokenkeep vault ways \
-                         remove keychain` removes it",
-                    ));
-                }
-                WayKind::Other => {
-                    // Left out it would lock somebody out, and nobody here knows whom.
-                    return Err(StoreError::NewerVersion {
-                        what: format!("the way in {} (remove it, if it is not needed, by its id), which", shown(way)),
-                    });
-                }
-                WayKind::Keychain => Fate::Kept(None),
-                _ => {
-                    Recipient::parse(way.recipient().unwrap_or_default()).map_err(|error| {
-                        invalid(format!("the way in {} cannot be wrapped again, and has to be removed: {error}", shown(way)))
-                    })?;
-                    Fate::Kept(None)
-                }
+                _ => kept_by_public_key(way, &rekey)?,
             });
         }
         // What opens only a way in that is being removed fits none that stays.
         let removed_fits = |secret: &Secret| {
             let removed = list.ways.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Fate::Removed));
-            removed
-                .filter_map(|(way, _)| {
-                    found.iter().find(|frame| super::ways::digest(&frame.frame) == *way.digest())
-                })
-                .any(|frame| opens(&header, frame, secret))
+            removed.filter_map(|(way, _)| frame_of(way)).any(|frame| opens(&header, frame, secret))
         };
         if !passphrases.iter().all(removed_fits) {
             return Err(StoreError::WrongPassphrase {
@@ -301,6 +281,28 @@ impl Shared {
 
     fn no_random(&self, error: &getrandom::Error) -> StoreError {
         place::io("making keys for", &self.place.file, std::io::Error::other(error.to_string()))
+    }
+}
+
+/// What becomes of a way in that is not by passphrase: it can be wrapped again, or nothing is done.
+fn kept_by_public_key(way: &ListedWay, rekey: &Rekey) -> Result<Fate, StoreError> {
+    match way.kind() {
+        // Left out it would lock somebody out, and nobody here knows whom.
+        WayKind::Other => Err(StoreError::NewerVersion {
+            what: format!("the way in {} (remove it by its id, if it is not needed), which", shown(way)),
+        }),
+        WayKind::Keychain if rekey.keychain.is_none() => Err(invalid(
+            "the vault has a way in by the OS keychain, which is not in use here: `tokenkeep vault ways remove keychain` \
+             removes it",
+        )),
+        WayKind::Keychain => Ok(Fate::Kept(None)),
+        _ => match Recipient::parse(way.recipient().unwrap_or_default()) {
+            Ok(_) => Ok(Fate::Kept(None)),
+            Err(error) => Err(invalid(format!(
+                "the way in {} cannot be wrapped again, and has to be removed: {error}",
+                shown(way)
+            ))),
+        },
     }
 }
 
