@@ -9,6 +9,7 @@ use tokenkeep::store::{
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
+use crate::hardening;
 use crate::moment::rfc3339;
 use crate::output::{fields, paint, printable};
 
@@ -39,6 +40,10 @@ struct VaultFields {
     room_bytes: Option<u64>,
     room_promised: Option<bool>,
     network_file_system: Option<&'static str>,
+    /// Whether no page of this process can go to swap.
+    memory_locked: bool,
+    /// Whether other processes of this user can look into this one.
+    dumpable: bool,
     sources: Vec<SourceFields>,
 }
 
@@ -113,6 +118,8 @@ fn json(place: &Place, probe: &VaultProbe, opened: &Opened, sources: Vec<SourceR
         room_bytes: status.map(|status| status.room_bytes),
         room_promised: status.map(|status| status.room_promised),
         network_file_system: status.and_then(|status| status.network_file_system),
+        memory_locked: hardening::apply().memory_locked,
+        dumpable: !hardening::apply().not_dumpable,
         sources: sources.into_iter().map(source).collect(),
     }
 }
@@ -155,6 +162,7 @@ fn text(place: &Place, probe: &VaultProbe, opened: &Opened, sources: &[SourceRep
                 .map(|name| format!("{name}, a network one: locks may not hold")),
         ),
     ];
+    rows.push(("memory", Some(hardening::apply().words())));
     rows.extend(shown_ways.into_iter().map(|way| ("way in", Some(way))));
     rows.extend(sources.iter().map(|source| ("looked at", Some(source_line(source)))));
     fields(&rows)
