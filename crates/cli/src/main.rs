@@ -31,7 +31,7 @@ const LAST_WRITE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     // Before anything secret is in memory.
-    let refused = hardening::apply();
+    let hardening = hardening::apply();
     let cli = match usage::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit,
@@ -39,8 +39,9 @@ fn main() -> ExitCode {
     let output = Output { json: cli.global.json, quiet: cli.global.quiet };
     let verbosity = Verbosity { quiet: output.quiet, verbose: cli.global.verbose, json: output.json };
     let done = logging::start(verbosity).and_then(|()| {
-        for reason in refused {
-            tracing::debug!("{reason}");
+        // Nothing that most people could change: it is told to those who ask what is being done.
+        if verbosity.verbose > 0 {
+            hardening.refused.iter().for_each(|reason| tracing::warn!("{reason}"));
         }
         run(cli, output)
     });

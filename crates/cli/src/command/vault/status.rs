@@ -11,6 +11,7 @@ use tokenkeep::store::{
 use super::locks::{self, LockFields};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
+use crate::hardening;
 use crate::moment::rfc3339;
 use crate::output::{fields, paint, printable};
 
@@ -51,6 +52,10 @@ struct VaultFields {
     read_only: Option<bool>,
     locks: Vec<LockFields>,
     network_file_system: Option<&'static str>,
+    /// Whether no page of this process can go to swap.
+    memory_locked: bool,
+    /// Whether other processes of this user can look into this one.
+    dumpable: bool,
     sources: Vec<SourceFields>,
 }
 
@@ -230,6 +235,8 @@ fn json(seen: Seen) -> VaultFields {
         read_only: status.map(|status| status.read_only),
         locks,
         network_file_system: probe.network_file_system,
+        memory_locked: hardening::apply().memory_locked,
+        dumpable: !hardening::apply().not_dumpable,
         sources: sources.into_iter().map(source).collect(),
     }
 }
@@ -268,6 +275,7 @@ fn text(seen: &Seen) -> String {
             probe.network_file_system.map(|name| format!("{name}, a network one: locks may not hold")),
         ),
     ];
+    rows.push(("memory", Some(hardening::apply().words())));
     rows.extend(shown_ways.into_iter().map(|way| ("way in", Some(way))));
     rows.extend(seen.locks.iter().map(|lock| ("lock", Some(lock.line()))));
     rows.extend(seen.sources.iter().map(|source| ("looked at", Some(source_line(source)))));
