@@ -25,6 +25,8 @@ mod probe;
 mod rebuild;
 mod record;
 mod repair;
+#[cfg(all(test, target_os = "linux"))]
+mod repair_faults;
 mod rewrite;
 mod salvage;
 mod status;
