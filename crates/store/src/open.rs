@@ -1,5 +1,6 @@
 //! Which store is used, by which rule, and opening it.
 
+mod damaged;
 mod made;
 mod place;
 mod trust;
@@ -12,7 +13,7 @@ use self::made::{Judge, Made, Wanted};
 pub use self::place::Place;
 use self::place::Setting;
 pub use self::trust::PinReport;
-use crate::vault::{Costs, KeyId, Salvage, Unlock, Vault, VaultOptions, VaultProbe, VaultReport, WayKind};
+use crate::vault::{Costs, KeyId, Unlock, Vault, VaultOptions, VaultProbe, WayKind};
 use crate::{Environment, KnownWays, SecretStore, SourceReport, Sources, StoreError};
 
 const STORE: &str = "TOKENKEEP_STORE";
@@ -188,42 +189,6 @@ impl Opening {
         self.open_at(&place).await
     }
 
-    /// As [`Opening::open_vault`], with what opened it: for what is encrypted to the same key.
-    ///
-    /// # Errors
-    ///
-    /// As [`Opening::open`].
-    pub async fn open_vault_with_key(&self) -> Result<(Vault, Unlock), StoreError> {
-        let place = self.existing()?;
-        let unlock = self.fetch(&place, |sources, path| sources.unlock(path, || ways(path))).await?;
-        Ok((self.options.open(&place.path, &unlock).await?, unlock))
-    }
-
-    /// Reads every record of the vault and says how it is, however damaged it is; see [`VaultOptions::verify`]. Without
-    /// `keys`, only checksums are looked at and nothing is asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] if there is none; those of [`Opening::place`], [`Sources::unlock`] and
-    /// [`VaultOptions::verify`].
-    pub async fn verify(&self, keys: bool) -> Result<VaultReport, StoreError> {
-        let place = self.existing()?;
-        let unlock = if keys { Some(self.unlock_damaged(&place).await?) } else { None };
-        self.options.verify(&place.path, unlock.as_ref()).await
-    }
-
-    /// Opens the vault in spite of any damage, for a repair; see [`VaultOptions::salvage`].
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] if there is none; those of [`Opening::place`], [`Sources::unlock`] and
-    /// [`VaultOptions::salvage`].
-    pub async fn salvage(&self) -> Result<Salvage, StoreError> {
-        let place = self.existing()?;
-        let unlock = self.unlock_damaged(&place).await?;
-        self.options.salvage(&place.path, &unlock).await
-    }
-
     /// Opens the store, or makes it if there is none. Of two who do so at once, one makes it and the other opens it.
     ///
     /// # Errors
@@ -255,14 +220,6 @@ impl Opening {
             return Err(StoreError::Missing { path: place.path });
         }
         Ok(place)
-    }
-
-    /// What opens a vault that may be damaged.
-    async fn unlock_damaged(&self, place: &Place) -> Result<Unlock, StoreError> {
-        self.fetch(place, |sources, path| {
-            sources.unlock(path, || Vault::probe(path).map(|probe| known_ways(&probe)))
-        })
-        .await
     }
 
     async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {

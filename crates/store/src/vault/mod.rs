@@ -42,6 +42,8 @@ mod record;
 mod recovery;
 mod rekey;
 mod repair;
+#[cfg(all(test, target_os = "linux"))]
+mod repair_faults;
 mod reseal;
 mod rewrite;
 mod salvage;

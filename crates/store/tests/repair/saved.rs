@@ -120,6 +120,14 @@ pub(crate) async fn repair(
         let read = vault.get(&key(&name)).await.unwrap().unwrap();
         assert_eq!(read.value.expose(), values[name.as_str()], "{what}: {name}");
     }
+    for name in gone.iter().filter(|name| *name != "?") {
+        assert_eq!(
+            vault.get(&key(name)).await.unwrap().map(|_| ()),
+            None,
+            "{what}: {name} was said to be lost"
+        );
+        assert_eq!(vault.note(&key(name)).await.unwrap(), None, "{what}: a note of {name}, which is lost");
+    }
     let new = vault.put(&key("new"), &value("new"), Expected::Any).await.unwrap();
     assert!(new.get() > highest && highest < 1 << 50, "{what}: {new} after {highest}");
     std::fs::remove_file(&repaired.damaged).unwrap();

@@ -88,7 +88,7 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<Exit, Co
         }
         None => None,
     };
-    let (vault, opener) = context.opening(context.prompt)?.open_vault_with_key().await?;
+    let (vault, opener) = context.opening(context.prompt)?.open_by().await?;
     let export = vault.read_export(file, given.unwrap_or(opener)).await?;
     let newer = newer_here(&vault, &export).await;
     warn(context, args, &export, &newer)?;
