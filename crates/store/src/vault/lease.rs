@@ -33,27 +33,32 @@ impl VaultLease {
         let held = lock::take(&shared.disk, &shared.place.lock, &ranges, wait)
             .await?
             .ok_or(StoreError::LeaseHeld { waited: wait })?;
-        shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
+        Self::with_room(shared, key, held).await
     }
 
     #[cfg(target_os = "linux")]
-    pub(super) fn receive(shared: &Arc<Shared>, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
+    pub(super) async fn receive(shared: &Arc<Shared>, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
         let ranges = ranges(shared, key);
         let held = Held::received(&shared.disk, &shared.place.lock, &ranges, handed.descriptor)
             .map_err(|error| place::io("taking over a lease at", &shared.place.lock, error))?
             .ok_or(StoreError::LeaseHeld { waited: Duration::ZERO })?;
-        shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
+        Self::with_room(shared, key, held).await
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn receive(
+    pub(super) async fn receive(
         _shared: &Arc<Shared>,
         _key: &Key,
         _handed: HandedLease,
     ) -> Result<Lease, StoreError> {
         Err(StoreError::Unsupported { what: "handing a lease to another process" })
+    }
+
+    /// The lease, once the room for its put is there: the disk may be asked for it, or a writer be waited for.
+    async fn with_room(shared: &Arc<Shared>, key: &Key, held: Held) -> Result<Lease, StoreError> {
+        let room = Arc::clone(shared);
+        blocking(move || room.promise_room()).await?;
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
     }
 }
 
@@ -74,12 +79,15 @@ impl HeldLease for VaultLease {
 
     async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
         let writer = writer(&self.shared).await?;
-        // An append without a sync goes to memory: handing it to another thread would take longer.
-        if self.shared.set_note(&writer, &self.key, note)? {
-            let shared = Arc::clone(&self.shared);
-            blocking(move || shared.compact(&writer)).await?;
-        }
-        Ok(())
+        let (shared, key, note) = (Arc::clone(&self.shared), self.key.clone(), note.clone());
+        let held = Arc::clone(&self.held);
+        blocking(move || {
+            let set = shared.set_note(&writer, &key, &note);
+            let done = set.and_then(|due| if due { shared.compact(&writer) } else { Ok(()) });
+            drop(held);
+            done
+        })
+        .await
     }
 
     #[cfg(target_os = "linux")]

@@ -80,7 +80,7 @@ impl From<io::Error> for ScanError {
 }
 
 /// What the frames up to `end` amount to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     pub(super) header: Header,
     pub(super) ways_in: Vec<At>,
@@ -108,6 +108,11 @@ impl Log {
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
         }
+    }
+
+    /// Whether nothing was scanned: a vault has one frame at least.
+    pub(super) fn is_unread(&self) -> bool {
+        self.end == HEADER_LEN as u64
     }
 
     pub(super) fn dead(&self) -> u64 {

@@ -108,7 +108,7 @@ impl Shared {
         let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
         for (tag, entry) in &log.entries {
             // A removal matters only where damage before it may have held the entry, or where it is damaged itself.
-            if entry.removed && log.damage.is_empty() && self.check_removal(view, tag, entry.at).is_ok() {
+            if entry.removed && log.damage.is_empty() && self.check_removal(&view.file, tag, entry.at).is_ok() {
                 continue;
             }
             let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
