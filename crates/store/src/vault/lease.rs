@@ -37,7 +37,11 @@ impl VaultLease {
     }
 
     #[cfg(target_os = "linux")]
-    pub(super) async fn receive(shared: &Arc<Shared>, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
+    pub(super) async fn receive(
+        shared: &Arc<Shared>,
+        key: &Key,
+        handed: HandedLease,
+    ) -> Result<Lease, StoreError> {
         let ranges = ranges(shared, key);
         let held = Held::received(&shared.disk, &shared.place.lock, &ranges, handed.descriptor)
             .map_err(|error| place::io("taking over a lease at", &shared.place.lock, error))?

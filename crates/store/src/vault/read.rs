@@ -11,7 +11,7 @@ use tokenkeep_secret::Secret;
 
 use super::disk::DiskFile;
 use super::frame::{FrameKind, Tag};
-use super::log::{At, EntryAt};
+use super::log::At;
 use super::place;
 use super::view::{Shared, View, doubtful, read_record, scan_failed};
 use crate::{Entry, Key, Note, Revision, StoreError};
@@ -27,12 +27,6 @@ const GLANCE_ENTRIES: usize = 64;
 struct Found {
     file: Arc<DiskFile>,
     at: At,
-}
-
-/// What there is to list.
-struct Listing {
-    file: Arc<DiskFile>,
-    entries: Vec<(Tag, EntryAt)>,
 }
 
 impl Shared {
@@ -81,14 +75,14 @@ impl Shared {
     /// The keys, or `None` if that takes more than a glance.
     pub(super) fn glance_at_keys(&self) -> Option<Vec<Key>> {
         let few = |view: &View| match view.log.entries.len() {
-            0..=GLANCE_ENTRIES => list(view),
+            0..=GLANCE_ENTRIES => listed(view),
             many => Err(format!("there are {many} entries")),
         };
-        self.read_keys(self.glance(few)?).ok()
+        self.read_keys(&self.glance(few)?).ok()
     }
 
     pub(super) fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.thoroughly(list, |listing| self.read_keys(listing))
+        self.thoroughly(listed, |view| self.read_keys(&view))
     }
 
     fn find(&self, view: &View, tag: &Tag) -> Result<Option<Found>, String> {
@@ -108,15 +102,14 @@ impl Shared {
         Note::new(record.value().to_vec()).ok()
     }
 
-    fn read_keys(&self, listing: Listing) -> Result<Vec<Key>, String> {
-        let Listing { file, entries } = listing;
-        let mut keys = Vec::with_capacity(entries.len());
-        for (tag, entry) in entries {
+    fn read_keys(&self, view: &View) -> Result<Vec<Key>, String> {
+        let mut keys = Vec::with_capacity(view.log.entries.len());
+        for (tag, entry) in &view.log.entries {
             if entry.removed {
-                self.check_removal(&file, &tag, entry.at)?;
+                self.check_removal(&view.file, tag, entry.at)?;
                 continue;
             }
-            let record = read_record(&file, &self.keys, FrameKind::Put, &tag, entry.at)
+            let record = read_record(&view.file, &self.keys, FrameKind::Put, tag, entry.at)
                 .map_err(|why| format!("the entry at byte {} of the vault: {why}", entry.at.offset))?;
             keys.push(Key::new(record.key()).map_err(|_| "an entry without a name".to_owned())?);
         }
@@ -213,10 +206,7 @@ fn find_note(view: &View, tag: &Tag) -> Option<Found> {
     view.log.note(tag).map(|at| Found { file: Arc::clone(&view.file), at })
 }
 
-fn list(view: &View) -> Result<Listing, String> {
-    if let Some(damage) = view.log.damage.last() {
-        return Err(doubtful(*damage));
-    }
-    let entries = view.log.entries.iter().map(|(tag, entry)| (*tag, *entry)).collect();
-    Ok(Listing { file: Arc::clone(&view.file), entries })
+/// The view in which to list the keys, unless it cannot be told which there are.
+fn listed(view: &View) -> Result<View, String> {
+    view.log.damage.last().map_or_else(|| Ok(view.clone()), |damage| Err(doubtful(*damage)))
 }

@@ -2,6 +2,7 @@
 //! replaced.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use super::frame::{FrameKind, HEAD_LEN, Head, Header, Tag};
 use super::lock::Held;
@@ -105,10 +106,13 @@ impl Shared {
     /// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
     fn copy_live(&self, new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
         let log = &view.log;
-        let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
+        let mut kept = std::mem::take(&mut *LIST.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.clear();
+        kept.reserve(log.entries.len() + log.notes.len());
         for (tag, entry) in &log.entries {
             // A removal matters only where damage before it may have held the entry, or where it is damaged itself.
-            if entry.removed && log.damage.is_empty() && self.check_removal(&view.file, tag, entry.at).is_ok() {
+            if entry.removed && log.damage.is_empty() && self.check_removal(&view.file, tag, entry.at).is_ok()
+            {
                 continue;
             }
             let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
@@ -121,7 +125,7 @@ impl Shared {
         kept.sort_unstable_by_key(|(offset, ..)| *offset);
 
         let mut run = 0..0;
-        for (offset, len, what) in kept {
+        for (offset, len, what) in kept.drain(..) {
             if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
                 if run.end != offset {
                     new.copy(&view.file, run.start, run.end - run.start)?;
@@ -137,6 +141,9 @@ impl Shared {
                 Kept::Damage => copy_damage(new, view, offset, len)?,
             }
         }
+        if kept.capacity() <= LONGEST_LIST {
+            *LIST.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        }
         new.copy(&view.file, run.start, run.end - run.start)
     }
 }
@@ -145,6 +152,12 @@ pub(super) fn compaction_is_due(view: &View) -> bool {
     let dead = view.log.dead();
     dead > COMPACT_ABOVE && dead > view.log.live
 }
+
+/// Where what is kept stands, how long it is, and what it is. For the reason why there is one list, and it is used again,
+/// see `index.rs`.
+static LIST: Mutex<Vec<(u64, u64, Kept)>> = Mutex::new(Vec::new());
+/// A longer one is not kept for the next.
+const LONGEST_LIST: usize = 256 * 1024;
 
 /// One thing that a rewrite keeps.
 enum Kept {
