@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Times of the same thing, in nanoseconds.
+/// Measurements of the same thing: times in nanoseconds, or bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times(Vec<f64>);
 
@@ -11,6 +11,11 @@ impl Times {
     /// All of these together.
     pub(crate) fn of_all(times: &[Self]) -> Self {
         Self(times.iter().flat_map(|times| times.0.iter().copied()).collect())
+    }
+
+    /// This alone.
+    pub(crate) fn one(time: f64) -> Self {
+        Self(vec![time])
     }
 
     pub(crate) fn push(&mut self, nanoseconds: f64) {
@@ -38,6 +43,11 @@ impl Times {
 
     pub(crate) fn median(&self) -> f64 {
         self.quantile(0.5)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand samples")]
+    pub(crate) fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 }
 
@@ -101,6 +111,7 @@ mod tests {
         let mut times = Times::default();
         [5.0, 1.0, 4.0, 2.0, 3.0].into_iter().for_each(|time| times.push(time));
         assert_eq!((times.quantile(0.0), times.median(), times.quantile(1.0)), (1.0, 3.0, 5.0));
+        assert_eq!((times.mean(), Times::one(7.0).median()), (3.0, 7.0));
         assert!(Times::default().median().is_nan());
     }
 }

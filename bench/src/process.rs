@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::Plan;
 use crate::measure::{Times, nanoseconds, now};
-use crate::report::Report;
+use crate::report::{Report, Row};
 use crate::stage::Stage;
 
 pub(crate) fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
@@ -29,7 +29,8 @@ pub(crate) fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> anyhow
             ours.push(run(command)?);
             limit.push(run(Command::new(true_program()))?);
         }
-        report.row(name, ours, "/bin/true", limit, "from start to end of the process");
+        let row = Row::times(name, ours, "/bin/true", limit);
+        report.add(row.note("from start to end of the process"));
     }
     Ok(())
 }

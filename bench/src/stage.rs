@@ -65,12 +65,17 @@ impl Stage {
         Ok(folder.join(name))
     }
 
-    /// A new vault in a folder of its own, opened by the identity.
-    pub(crate) async fn new_vault(&self, folder: &str) -> anyhow::Result<(PathBuf, Vault)> {
-        let path = self.path(folder, "bench.vault")?;
+    /// A new vault, opened by the identity and by the passphrase.
+    pub(crate) async fn create_vault(&self, path: &Path) -> anyhow::Result<Vault> {
         let ways =
             vec![NewWayIn::recipient(&self.recipient), NewWayIn::passphrase(PASSPHRASE.as_bytes().to_vec())];
-        Ok((path.clone(), Vault::create(&path, ways).await?))
+        Ok(Vault::create(path, ways).await?)
+    }
+
+    /// A folder of its own in memory, where syncs cost nothing; on the disk where there is no such file system.
+    pub(crate) fn memory(&self) -> anyhow::Result<TempDir> {
+        let folder = TempDir::with_prefix_in("tokenkeep-bench-", "/dev/shm");
+        folder.or_else(|_| TempDir::new_in(self.folder.path())).context("no temporary folder can be made")
     }
 
     pub(crate) fn by_identity(&self) -> Unlock {

@@ -7,7 +7,7 @@ use crate::build::Binaries;
 
 /// Measure what the design promises, each beside its limit in the same run.
 ///
-/// Release build. A table is printed, and JSON written beside it with --json FILE.
+/// Release build. A table is printed, JSON written with --json FILE, and the times of the vault drawn with --svg FILE.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// What the bench is given: --json FILE, --quick, names of rows

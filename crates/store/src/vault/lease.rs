@@ -39,27 +39,36 @@ impl VaultLease {
             let shared = Arc::clone(shared);
             blocking(move || shared.writable(&writer).map(drop)).await?;
         }
-        shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
+        Self::with_room(shared, key, held).await
     }
 
     #[cfg(target_os = "linux")]
-    pub(super) fn receive(shared: &Arc<Shared>, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
+    pub(super) async fn receive(
+        shared: &Arc<Shared>,
+        key: &Key,
+        handed: HandedLease,
+    ) -> Result<Lease, StoreError> {
         let ranges = ranges(shared, key);
         let held = Held::received(&shared.disk, &shared.place.lock, &ranges, handed.descriptor)
             .map_err(|error| place::io("taking over a lease at", &shared.place.lock, error))?
             .ok_or(StoreError::LeaseHeld { waited: Duration::ZERO })?;
-        shared.promise_room()?;
-        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
+        Self::with_room(shared, key, held).await
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn receive(
+    pub(super) async fn receive(
         _shared: &Arc<Shared>,
         _key: &Key,
         _handed: HandedLease,
     ) -> Result<Lease, StoreError> {
         Err(StoreError::Unsupported { what: "handing a lease to another process" })
+    }
+
+    /// The lease, once the room for its put is there: the disk may be asked for it, or a writer be waited for.
+    async fn with_room(shared: &Arc<Shared>, key: &Key, held: Held) -> Result<Lease, StoreError> {
+        let room = Arc::clone(shared);
+        blocking(move || room.promise_room()).await?;
+        Ok(Lease::new(Self { shared: Arc::clone(shared), key: key.clone(), held: Arc::new(held) }))
     }
 }
 

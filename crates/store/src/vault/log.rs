@@ -3,19 +3,17 @@
 //! A scan reads heads, not bodies. It never reads damage as absence: what cannot be read and cannot be told to belong
 //! to one key makes every key doubtful that was not written after it.
 
-use std::collections::HashMap;
 use std::io;
 
 use super::disk::DiskFile;
 use super::frame::{
     FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, MAX_WAY_IN_LEN, MAX_WAYS_IN, Tag,
 };
+use super::index::Index;
 use super::record::Keys;
 use super::unwrap::AGE_MAGIC;
 use super::window::Window;
 
-/// Entries of about this size are the rule.
-const USUAL_FRAME: u64 = 4096;
 /// A seq so far beyond all before it is believed only if the record opens: it would leave nothing for those to come.
 const PLAUSIBLE_STEP: u64 = 1 << 40;
 
@@ -87,13 +85,13 @@ impl From<io::Error> for ScanError {
 }
 
 /// What the frames up to `end` amount to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     pub(super) header: Header,
     pub(super) ways_in: Vec<At>,
     pub(super) ways: Option<At>,
-    pub(super) entries: HashMap<Tag, EntryAt>,
-    pub(super) notes: HashMap<Tag, At>,
+    pub(super) entries: Index<EntryAt>,
+    pub(super) notes: Index<At>,
     pub(super) damage: Vec<Damage>,
     /// Whether a frame's body is cut short by the next. Its head would reach over what is appended behind them.
     pub(super) has_cut_body: bool,
@@ -112,8 +110,8 @@ impl Log {
             header,
             ways_in: Vec::new(),
             ways: None,
-            entries: HashMap::new(),
-            notes: HashMap::new(),
+            entries: Index::new(),
+            notes: Index::new(),
             damage: Vec::new(),
             has_cut_body: false,
             last: HEADER_LEN as u64,
@@ -121,6 +119,11 @@ impl Log {
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
         }
+    }
+
+    /// Whether nothing was scanned: a vault has one frame at least.
+    pub(super) fn is_unread(&self) -> bool {
+        self.end == HEADER_LEN as u64
     }
 
     pub(super) fn dead(&self) -> u64 {
@@ -155,9 +158,6 @@ impl Log {
         met: &mut dyn FnMut(Met),
     ) -> Result<(), ScanError> {
         let mut window = Window::new(file, len);
-        // A table of about the right size at once; but a file's length alone, which may be all holes, gets little memory.
-        let frames = len.saturating_sub(self.end) / USUAL_FRAME;
-        self.entries.reserve(usize::try_from(frames).unwrap_or(0).min(1 << 17));
         loop {
             let position = self.end;
             let bytes = window.at(position, HEAD_LEN)?;
@@ -381,11 +381,5 @@ mod tests {
         assert_eq!((log.entries.len(), log.damage.len()), (2_000, 0));
         // A piece of 64 KiB is read again where the look goes back; each head for itself would be 2,000 times the file.
         assert!(read < 20 * len, "{read} bytes were read of {len}");
-    }
-
-    #[test]
-    fn a_file_that_says_it_is_long_gets_little_memory() {
-        let (log, _) = scanned(vec![0x55; 10], 1 << 50, None);
-        assert!(log.entries.capacity() < 1 << 19, "{}", log.entries.capacity());
     }
 }

@@ -1,8 +1,8 @@
 //! The vault: a store in one encrypted, append-only file (`docs/vault-format.md`).
 //!
-//! Reads and notes are a few microseconds of work on pages that the system has in memory, and are done where they are
-//! called. What waits for a disk or for Argon2id is done on tokio's blocking threads, and runs to its end even if the
-//! caller's future is dropped. Nothing is awaited while the writer lock is held, so that a caller whose runtime stalls
+//! Reads are a few microseconds of work on pages that the system has in memory, and are done where they are called. What
+//! takes longer (much to read, a disk to wait for, Argon2id) is done on tokio's blocking threads, and a write runs to its
+//! end even if the caller's future is dropped. Nothing is awaited while the writer lock is held, so that a caller whose runtime stalls
 //! stalls nobody else.
 
 mod age_message;
@@ -24,7 +24,10 @@ pub mod fuzzing;
 mod holders;
 mod identity;
 mod import;
+mod index;
 mod keychain;
+#[cfg(all(test, target_os = "linux"))]
+mod large;
 mod lease;
 mod lock;
 mod log;
@@ -36,6 +39,9 @@ mod place;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod probe;
+mod read;
+#[cfg(all(test, target_os = "linux"))]
+mod readers;
 mod rebuild;
 mod recipient;
 mod record;
@@ -96,6 +102,7 @@ use self::lease::VaultLease;
 use self::lock::Held;
 use self::new_file::NewFile;
 use self::place::Place;
+use self::read::GLANCE_BYTES;
 use self::record::Keys;
 use self::view::{Shared, View};
 use self::ways::Ways;
@@ -107,10 +114,6 @@ use crate::{
 /// How long a write waits for other writers, unless told otherwise. A write takes milliseconds; ten seconds are a
 /// stopped process or a disk that hangs.
 const WRITER_WAIT: Duration = Duration::from_secs(10);
-/// Reading more than this is left to another thread.
-const INLINE_BYTES: u64 = 4 * 1024 * 1024;
-/// Listing more entries than this is left to another thread: each is decrypted.
-const INLINE_ENTRIES: usize = 64;
 
 /// An open vault file. Clones share one view of it; handles opened apart keep in step through the file.
 ///
@@ -219,7 +222,7 @@ impl VaultOptions {
         let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
         let pin_state = self.pin.made(&place, keys.id(), expected);
         let vault = self.vault(place, keys, opened_by, view, pin_state);
-        vault.shared.mark_clean(&vault.shared.lock_view());
+        vault.shared.mark_clean(&vault.shared.lock_seen());
         Ok(vault)
     }
 
@@ -232,8 +235,8 @@ impl VaultOptions {
     /// [`StoreError::AnotherOwner`], [`StoreError::Place`].
     pub async fn open(&self, path: impl AsRef<Path>, unlock: &Unlock) -> Result<Vault, StoreError> {
         let place = Place::existing(&self.disk, path.as_ref())?;
-        let large = self.disk.facts(&place.file).is_ok_and(|facts| facts.len > INLINE_BYTES);
-        if unlock.is_quick() && !large {
+        let bytes = self.disk.facts(&place.file).map_or(0, |facts| facts.len);
+        if unlock.is_quick() && bytes <= GLANCE_BYTES {
             return self.open_at(place, unlock);
         }
         let (options, opened) = (self.clone(), unlock.clone());
@@ -312,7 +315,9 @@ impl VaultOptions {
             pin: self.pin.clone(),
             pin_state,
             opened_by: Mutex::new(opened_by),
-            view: Mutex::new(view),
+            view: Mutex::new(view.unread()),
+            seen: Mutex::new(view),
+            scanning: Mutex::new(()),
             seq_floor,
             went_back: AtomicBool::new(false),
             distrusted: Mutex::new(None),
@@ -379,7 +384,11 @@ impl Vault {
 #[async_trait]
 impl SecretStore for Vault {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.shared.get(key)
+        if let Some(entry) = self.shared.glance_at_entry(key) {
+            return Ok(entry);
+        }
+        let (shared, key) = (Arc::clone(&self.shared), key.clone());
+        blocking(move || shared.get(&key)).await
     }
 
     async fn put(&self, key: &Key, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
@@ -402,19 +411,27 @@ impl SecretStore for Vault {
     }
 
     async fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        if self.shared.current()?.log.entries.len() <= INLINE_ENTRIES {
-            return self.shared.keys();
+        if let Some(keys) = self.shared.glance_at_keys() {
+            return Ok(keys);
         }
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.keys()).await
     }
 
     async fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
-        self.shared.revision(key)
+        if let Some(revision) = self.shared.glance_at_revision(key) {
+            return Ok(revision);
+        }
+        let (shared, key) = (Arc::clone(&self.shared), key.clone());
+        blocking(move || shared.revision(&key)).await
     }
 
     async fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
-        self.shared.note(key)
+        if let Some(note) = self.shared.glance_at_note(key) {
+            return Ok(note);
+        }
+        let (shared, key) = (Arc::clone(&self.shared), key.clone());
+        blocking(move || shared.note(&key)).await
     }
 
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
@@ -422,7 +439,7 @@ impl SecretStore for Vault {
     }
 
     async fn receive_lease(&self, key: &Key, handed: HandedLease) -> Result<Lease, StoreError> {
-        VaultLease::receive(&self.shared, key, handed)
+        VaultLease::receive(&self.shared, key, handed).await
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use super::frame::{FrameKind, HEAD_LEN, Head, Header, STOP, Tag};
 use super::log::{At, HeadState};
@@ -106,10 +107,13 @@ impl Shared {
     /// Copies entries, notes and damage in the order in which they stand, neighbours in one go.
     fn copy_live(&self, new: &mut NewFile<'_>, view: &View) -> Result<(), StoreError> {
         let log = &view.log;
-        let mut kept: Vec<(u64, u64, Kept)> = Vec::with_capacity(log.entries.len() + log.notes.len());
+        let mut kept = std::mem::take(&mut *LIST.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.clear();
+        kept.reserve(log.entries.len() + log.notes.len());
         for (tag, entry) in &log.entries {
             // A removal matters only where damage before it may have held the entry, or where it is damaged itself.
-            if entry.removed && log.damage.is_empty() && self.check_removal(view, tag, entry.at).is_ok() {
+            if entry.removed && log.damage.is_empty() && self.check_removal(&view.file, tag, entry.at).is_ok()
+            {
                 continue;
             }
             let kind = if entry.removed { FrameKind::Removed } else { FrameKind::Put };
@@ -129,7 +133,7 @@ impl Shared {
         }
 
         let mut run = 0..0;
-        for (offset, len, what) in kept {
+        for (offset, len, what) in kept.drain(..) {
             if let Kept::Frame(_, _, At { head: HeadState::Valid, .. }) = what {
                 if run.end != offset {
                     new.copy(&view.file, run.start, run.end - run.start)?;
@@ -145,6 +149,9 @@ impl Shared {
                 Kept::Damage => copy_damage(new, view, offset, len)?,
             }
         }
+        if kept.capacity() <= LONGEST_LIST {
+            *LIST.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        }
         new.copy(&view.file, run.start, run.end - run.start)
     }
 }
@@ -153,6 +160,12 @@ fn compaction_is_due(view: &View) -> bool {
     let dead = view.log.dead();
     dead > COMPACT_ABOVE && dead > view.log.live
 }
+
+/// Where what is kept stands, how long it is, and what it is. For the reason why there is one list, and it is used again,
+/// see `index.rs`.
+static LIST: Mutex<Vec<(u64, u64, Kept)>> = Mutex::new(Vec::new());
+/// A longer one is not kept for the next.
+const LONGEST_LIST: usize = 256 * 1024;
 
 /// Whether a frame's body is what its head says. A body that the system does not read now is not damaged for that.
 fn is_whole(view: &View, path: &Path, at: At) -> Result<bool, StoreError> {

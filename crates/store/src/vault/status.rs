@@ -90,7 +90,7 @@ impl Vault {
     /// [`StoreError::Corrupt`] if the list of its ways in is damaged; and those of any read.
     pub fn status(&self) -> Result<VaultStatus, StoreError> {
         let shared = &self.shared;
-        let view = shared.current()?;
+        let view = shared.latest()?;
         let ways = view::read_ways(&view, &shared.keys, &shared.place.file)?;
         let opened_by = *shared.opened_by.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(VaultStatus {

@@ -1,4 +1,7 @@
-//! One handle's view of the vault file: what it has scanned, and how it keeps up with what others do to the file.
+//! What a handle knows of the vault file: what it has scanned, and how it keeps up with what others do to the file.
+//!
+//! A handle has two views: one for whoever writes, which stays locked for as long as the disk takes, and one for readers
+//! (`read.rs`), which is locked for microseconds. They meet in the file, as the views of two processes do.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokenkeep_clock::Clock;
-use tokenkeep_secret::Secret;
 
 use super::clean::Clean;
 use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
@@ -20,10 +22,10 @@ use super::place::{self, Place};
 use super::record::{Keys, Record};
 use super::unwrap::FoundWay;
 use super::ways::{BadList, Ways};
-use crate::{Entry, Key, Note, Revision, StoreError};
+use crate::StoreError;
 
 /// The file as one handle knows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct View {
     /// Kept open, so that the system cannot give its inode number to another file.
     pub(super) file: Arc<DiskFile>,
@@ -31,6 +33,14 @@ pub(super) struct View {
     pub(super) log: Log,
     /// Up to where this handle has seen space allocated in this file.
     pub(super) allocated_until: u64,
+}
+
+impl View {
+    /// The same file, with nothing of it read yet.
+    pub(super) fn unread(&self) -> Self {
+        let log = Log::new(self.log.header);
+        Self { file: Arc::clone(&self.file), id: self.id, log, allocated_until: 0 }
+    }
 }
 
 /// What every clone of a handle shares.
@@ -45,7 +55,12 @@ pub(super) struct Shared {
     pub(super) pin_state: PinState,
     /// SHA-256 of the way-in frame that opened this handle.
     pub(super) opened_by: Mutex<[u8; 32]>,
+    /// The file as its writers here know it; nothing of it is known before the first of them.
     pub(super) view: Mutex<View>,
+    /// The file as its readers here know it. Nobody holds this while a disk works.
+    pub(super) seen: Mutex<View>,
+    /// Held by a reader that scans the file, so that others do not do the same.
+    pub(super) scanning: Mutex<()>,
     /// The highest next seq that was ever seen here: a backup that is put back must not make revisions come twice.
     pub(super) seq_floor: AtomicU64,
     /// Set when the file was replaced by an older one.
@@ -226,10 +241,15 @@ pub(super) fn read_ways(view: &View, keys: &Keys, path: &Path) -> Result<Ways, S
 impl Shared {
     pub(super) fn lock_view(&self) -> MutexGuard<'_, View> {
         // A panic elsewhere cannot leave a view half-changed that matters: the next use checks it against the file.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.log.is_unread() {
+            *view = self.lock_seen().clone();
+        }
+        view
     }
 
-    /// The view, caught up with the file. One stat when nothing has changed.
+    /// The writers' view, caught up with the file. One stat when nothing has changed. Waits for whoever writes, and reads
+    /// a file that was replaced: call it where that may take its time.
     pub(super) fn current(&self) -> Result<MutexGuard<'_, View>, StoreError> {
         let mut view = self.lock_view();
         self.refresh(&mut view)?;
@@ -242,20 +262,22 @@ impl Shared {
         if facts.id != view.id || facts.len < view.log.end {
             return self.reload(view);
         }
-        if facts.len > view.log.end {
-            let file = Arc::clone(&view.file);
-            view.log
-                .scan(&file, facts.len, Some(&self.keys), &mut |_| {})
-                .map_err(|error| scan_failed(&self.place.file, error))?;
-            self.seq_floor.fetch_max(view.log.next_seq, Ordering::SeqCst);
-        }
-        Ok(())
+        self.scan_on(view, facts.len)
     }
 
     /// Opens and scans the file from its beginning.
     pub(super) fn reload(&self, view: &mut View) -> Result<(), StoreError> {
+        *view = self.loaded()?;
+        self.show(view);
+        Ok(())
+    }
+
+    /// The file as it is now, opened and scanned from its beginning.
+    pub(super) fn loaded(&self) -> Result<View, StoreError> {
+        // Before the file is looked at: a writer may raise it meanwhile.
+        let floor = self.seq_floor.load(Ordering::SeqCst);
         let fresh = load(&self.disk, &self.place, Some(&self.keys), &mut |_| {})?;
-        let floor = self.seq_floor.fetch_max(fresh.log.next_seq, Ordering::SeqCst);
+        self.seq_floor.fetch_max(fresh.log.next_seq, Ordering::SeqCst);
         if fresh.log.next_seq < floor {
             self.went_back.store(true, Ordering::SeqCst);
             tracing::warn!(
@@ -264,34 +286,7 @@ impl Shared {
                 "the vault file was replaced by an older one (a restored backup?): newer entries are gone"
             );
         }
-        *view = fresh;
-        Ok(())
-    }
-
-    /// Runs `look` on the current view; if it finds damage, the file is opened and scanned once more before that is
-    /// believed.
-    fn twice<T>(&self, mut look: impl FnMut(&View) -> Result<T, String>) -> Result<T, StoreError> {
-        let mut view = self.current()?;
-        if let Ok(found) = look(&view) {
-            return Ok(found);
-        }
-        self.reload(&mut view)?;
-        look(&view).map_err(|what| StoreError::Corrupt { what })
-    }
-
-    pub(super) fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let tag = self.keys.tag_of(key.as_str());
-        self.twice(|view| {
-            let Some(at) = self.entry(view, &tag)? else { return Ok(None) };
-            let record = read_record(&view.file, &self.keys, FrameKind::Put, &tag, at)
-                .map_err(|why| format!("the entry at byte {} of the vault: {why}", at.offset))?;
-            Ok(Some(Entry::new(Secret::from(record.value()), Revision::new(at.seq))))
-        })
-    }
-
-    pub(super) fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
-        let tag = self.keys.tag_of(key.as_str());
-        self.twice(|view| Ok(self.entry(view, &tag)?.map(|at| Revision::new(at.seq))))
+        Ok(fresh)
     }
 
     /// The newest put of an entry, or `None` if there is no entry. A removal counts if it opens: its head alone, which
@@ -301,45 +296,16 @@ impl Shared {
         if found.is_none()
             && let Some(entry) = view.log.entries.get(tag)
         {
-            self.check_removal(view, tag, entry.at)?;
+            self.check_removal(&view.file, tag, entry.at)?;
         }
         Ok(found)
     }
 
     /// Whether the removal at `at` is what its head says.
-    pub(super) fn check_removal(&self, view: &View, tag: &Tag, at: At) -> Result<(), String> {
-        read_record(&view.file, &self.keys, FrameKind::Removed, tag, at)
+    pub(super) fn check_removal(&self, file: &DiskFile, tag: &Tag, at: At) -> Result<(), String> {
+        read_record(file, &self.keys, FrameKind::Removed, tag, at)
             .map(drop)
             .map_err(|why| format!("the removal at byte {} of the vault: {why}", at.offset))
-    }
-
-    /// A note that cannot be read is no note.
-    pub(super) fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
-        let tag = self.keys.tag_of(key.as_str());
-        let view = self.current()?;
-        let Some(at) = view.log.note(&tag) else { return Ok(None) };
-        let record = read_record(&view.file, &self.keys, FrameKind::Note, &tag, at);
-        Ok(record.ok().and_then(|record| Note::new(record.value().to_vec()).ok()))
-    }
-
-    pub(super) fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.twice(|view| {
-            if let Some(damage) = view.log.damage.last() {
-                return Err(doubtful(*damage));
-            }
-            let mut keys = Vec::with_capacity(view.log.entries.len());
-            for (tag, entry) in &view.log.entries {
-                if entry.removed {
-                    self.check_removal(view, tag, entry.at)?;
-                    continue;
-                }
-                let record = read_record(&view.file, &self.keys, FrameKind::Put, tag, entry.at)
-                    .map_err(|why| format!("the entry at byte {} of the vault: {why}", entry.at.offset))?;
-                keys.push(Key::new(record.key()).map_err(|_| "an entry without a name".to_owned())?);
-            }
-            keys.sort();
-            Ok(keys)
-        })
     }
 }
 

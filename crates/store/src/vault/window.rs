@@ -25,9 +25,10 @@ pub(super) struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Read at a time where frames are small, or where every byte counts.
-    const LARGE: usize = 64 * 1024;
-    /// Where heads are further apart than this, they are read one by one: copying what lies between takes longer.
-    const FAR: u64 = 1024;
+    const LARGE: usize = 128 * 1024;
+    /// Where heads are further apart than this, they are read one by one. From memory, reading a large part takes as long
+    /// as some sixteen heads do: the calls cost more than the copying.
+    const FAR: u64 = 8 * 1024;
 
     pub(super) fn new(file: &'a DiskFile, len: u64) -> Self {
         Self { file, len, start: 0, bytes: Vec::new(), last: 0, headless: (0, 0) }
