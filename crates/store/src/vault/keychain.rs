@@ -7,6 +7,10 @@ use tokenkeep_secret::SecretString;
 use super::KeyId;
 use crate::StoreError;
 
+/// What to do where a keychain holds no key for a vault.
+pub(crate) const DELETED: &str =
+    "if it did, the item was deleted: open the vault by another way in, such as the recovery key";
+
 /// A place of the operating system that keeps a vault's age identity under the vault's key id.
 ///
 /// The calls may block, on a person too; they are made off the caller's async thread. An implementation bounds its

@@ -132,7 +132,11 @@ fn open_unwiped(
         }
         Opener::Keychain(keychain) => {
             let text = keychain.load(header.key_id)?.ok_or_else(|| StoreError::Keychain {
-                reason: format!("it holds no key for the vault at {}", path.display()),
+                reason: format!(
+                    "it holds no key for the vault at {}; {}",
+                    path.display(),
+                    super::keychain::DELETED
+                ),
             })?;
             let identities = unlock.identities(&text)?;
             open_by_identities(header, ways, unlock, &identities, listed)?.ok_or_else(wrong_identity)
