@@ -15,10 +15,12 @@ struct Need {
     package: &'static str,
 }
 
-const NEEDS: [Need; 2] = [
+const NEEDS: [Need; 3] = [
     // A Secret Service on a bus of its own.
     Need { suite: "keychain", program: "dbus-run-session", package: "dbus-daemon" },
     Need { suite: "keychain", program: "gnome-keyring-daemon", package: "gnome-keyring" },
+    // Shows which system calls touch a vault.
+    Need { suite: "strace", program: "strace", package: "strace" },
 ];
 
 /// Gets what these suites need, and gives those that must be left out all the same. Each of them was told in a line.

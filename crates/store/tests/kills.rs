@@ -117,7 +117,8 @@ struct Process {
 
 impl Process {
     fn start(what: &str, folder: &Path) -> Self {
-        let mut child = again(TEST, what, folder).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            again(TEST, what, folder).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (send, said) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
