@@ -28,7 +28,7 @@ const SECOND_READER: Thing = Thing::Python {
     modules: "the modules cryptography and argon2 for python3",
 };
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     // A Secret Service on a bus of its own.
     Need { suite: "keychain", thing: Thing::Program("dbus-run-session"), package: "dbus-daemon" },
     Need { suite: "keychain", thing: Thing::Program("gnome-keyring-daemon"), package: "gnome-keyring" },
@@ -43,6 +43,8 @@ const NEEDS: [Need; 10] = [
     // The second reader of the vault file. Either package brings Python with it.
     Need { suite: "second_reader", thing: SECOND_READER, package: "python3-cryptography" },
     Need { suite: "second_reader", thing: SECOND_READER, package: "python3-argon2" },
+    // Shows which system calls touch a vault.
+    Need { suite: "strace", thing: Thing::Program("strace"), package: "strace" },
 ];
 
 impl Thing {
