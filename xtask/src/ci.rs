@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what `.ci/run` calls, on every change.
 
+use anyhow::Context as _;
 use clap::Args;
 use xshell::{Shell, cmd};
 
@@ -32,6 +33,14 @@ impl Ci {
             Ok(cargo(sh, &arguments).env("RUSTDOCFLAGS", "-D warnings").run()?)
         })?;
         steps.run("features", || features::check(sh, &packages))?;
+        steps.run("fuzz targets", || {
+            // That what they call compiles, the test fuzz_corpus shows. Building libFuzzer too would take minutes.
+            let tree = ["tree", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"];
+            let current = cargo(sh, &tree).ignore_stdout().run();
+            current.context(
+                "fuzz/Cargo.lock must follow: `cargo update --workspace --manifest-path fuzz/Cargo.toml`",
+            )
+        })?;
         steps.run_or_skip("deny", || {
             if !has_program("cargo-deny") {
                 return Ok(Some("cargo-deny is not installed".to_owned()));

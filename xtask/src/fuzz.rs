@@ -18,6 +18,9 @@ const LIMIT_S: u32 = 10;
 const LIMIT_MIB: u32 = 512;
 /// More than the longest way in, in bytes.
 const LONGEST: u32 = 20_000;
+/// The most inputs that a corpus keeps beside those whose name begins with [`FOUND`].
+const MOST_INPUTS: usize = 200;
+const FOUND: &str = "found-";
 
 /// Fuzz what reads a vault: the reader, the frame scan, the stanza parser, the record decoder.
 ///
@@ -35,7 +38,7 @@ pub(crate) struct Fuzz {
     /// How long
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
-    /// Afterwards, make the fewest inputs that reach all lines reached the new corpus
+    /// Afterwards, renew fuzz/corpus/TARGET from what was gathered
     #[arg(long)]
     keep: bool,
 }
@@ -67,16 +70,38 @@ impl Fuzz {
         ];
         let fuzz = ["fuzz", "run", "--sanitizer", "none", target];
         cargo(sh, &fuzz).args([&gathered, &corpus, "--"]).args(limits).run()?;
-        if self.keep {
-            for input in sh.read_dir(&gathered)? {
-                sh.copy_file(input, &corpus)?;
-            }
-            // By lines reached, not by how often: else they would be thousands.
-            let fuzz = ["fuzz", "cmin", "--sanitizer", "none", target, &corpus, "--", "-use_counters=0"];
-            cargo(sh, &fuzz).run()?;
-        }
+        if self.keep { keep(sh, target, &corpus, &gathered) } else { Ok(()) }?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Makes the fewest inputs that reach all lines reached the corpus: a sample of them where they are many, and all that
+/// broke something once.
+fn keep(sh: &Shell, target: &str, corpus: &str, gathered: &str) -> anyhow::Result<()> {
+    let kept = format!("fuzz/target/kept/{target}");
+    sh.remove_path(&kept)?;
+    sh.create_dir(&kept)?;
+    let fuzz = ["fuzz", "run", "--sanitizer", "none", target, &kept, gathered, corpus, "--"];
+    // By lines reached, not by how often: else they would be thousands.
+    cargo(sh, &fuzz)
+        .args(["-set_cover_merge=1", "-use_counters=0"])
+        .arg(format!("-max_len={LONGEST}"))
+        .run()?;
+    let inputs = sh.read_dir(&kept)?;
+    anyhow::ensure!(!inputs.is_empty(), "nothing was kept; the corpus stays as it is");
+    for old in sh.read_dir(corpus)? {
+        let broke_something = old.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOUND));
+        if !broke_something {
+            sh.remove_path(old)?;
+        }
+    }
+    // Their names are hashes, so that this is no choice.
+    let every = inputs.len().div_ceil(MOST_INPUTS);
+    for input in inputs.iter().step_by(every) {
+        sh.copy_file(input, corpus)?;
+    }
+    steps::say(&format!("{corpus} has {} inputs now", sh.read_dir(corpus)?.len()));
+    Ok(())
 }
 
 /// The targets there are: one program each.

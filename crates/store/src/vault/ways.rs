@@ -12,6 +12,8 @@ use crate::StoreError;
 
 /// The version of the list that this crate writes.
 const VERSION: u32 = 1;
+/// How deep a list is read: far deeper than it is, far from the end of any stack.
+const MAX_DEPTH: usize = 16;
 
 /// What a way in is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,11 +190,16 @@ impl Ways {
         struct VersionAlone {
             v: u32,
         }
-        let version: VersionAlone = rmp_serde::from_slice(bytes).map_err(|_| BadList::Malformed)?;
+        let decoder = || {
+            let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
+            decoder.set_max_depth(MAX_DEPTH);
+            decoder
+        };
+        let version = VersionAlone::deserialize(&mut decoder()).map_err(|_| BadList::Malformed)?;
         if version.v > VERSION {
             return Err(BadList::NewerVersion);
         }
-        let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
+        let mut decoder = decoder();
         let list = Self::deserialize(&mut decoder).map_err(|_| BadList::Malformed)?;
         if decoder.position() != bytes.len() as u64 {
             return Err(BadList::Malformed);
@@ -325,6 +332,8 @@ mod tests {
             assert_eq!(Ways::decode(&bytes[..len]).err(), Some(BadList::Malformed));
         }
         assert!(!bytes.windows(7).any(|seven| seven == b"unknown"), "what is not there takes no place");
+        let deep = [&b"\x83\xa1v\x01\xa4ways\x90\xa1x"[..], &[0x91; 100_000], &[0xc0]].concat();
+        assert_eq!(Ways::decode(&deep).err(), Some(BadList::Malformed), "no stack is that deep");
         let newer = rmp_serde::to_vec_named(&Ways { v: 2, ways: Vec::new() }).unwrap();
         assert_eq!(Ways::decode(&newer).err(), Some(BadList::NewerVersion));
     }

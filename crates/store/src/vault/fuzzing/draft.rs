@@ -164,9 +164,11 @@ impl Draft {
         match what {
             0 => flip(&mut self.pieces[at].bytes, source),
             1 => {
-                let (place, noise) = (source.index(self.pieces[at].bytes.len()), source.some());
-                let bytes = self.pieces[at].bytes[place..].iter_mut();
-                bytes.zip(noise).for_each(|(byte, noise)| *byte ^= noise);
+                let place = source.index(self.pieces[at].bytes.len());
+                let (len, noise) = (source.number().max(1), source.byte());
+                for (count, byte) in self.pieces[at].bytes[place..].iter_mut().take(len).enumerate() {
+                    *byte ^= (noise ^ count as u8) | 1;
+                }
             }
             2 => {
                 let (place, len) = (source.index(self.pieces[at].bytes.len()), source.number());

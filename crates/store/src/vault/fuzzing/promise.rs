@@ -30,7 +30,7 @@ impl Draft {
         if self.only_moved {
             return Promise::Newest;
         }
-        if !self.only_overwritten || self.is_forged() || (torn && self.zeros) {
+        if !self.is_damaged_only(torn) {
             return Promise::Nothing;
         }
         assert!(!torn, "damage in the middle of a file was taken for a torn tail");
@@ -43,6 +43,11 @@ impl Draft {
             piece.is_whole() || (!own && (newest.is_some_and(|newest| at < newest) || self.is_contained(at)))
         });
         if harmless { Promise::Newest } else { Promise::NewestOrDamage }
+    }
+
+    /// Whether nothing happened but damage, of which no frame that was there is taken for one that never was.
+    pub(super) fn is_damaged_only(&self, torn: bool) -> bool {
+        self.only_overwritten && !self.is_forged() && !(torn && self.zeros)
     }
 
     /// Whether damage to this piece can be told to concern nothing but its own key: its head or its body is whole, and if

@@ -50,7 +50,10 @@ pub fn reader(input: &[u8]) {
         check_promises(draft, &before, report.torn_tail.is_some());
     }
     if mode & 2 != 0 {
-        write(&path, &vault, &report, &before);
+        // Damage hides no seq that was used.
+        let used = draft.filter(|draft| draft.is_damaged_only(report.torn_tail.is_some()));
+        let used = used.and_then(|draft| draft.history.last().map(|written| written.seq)).unwrap_or(0);
+        write(&path, &vault, &report, used, &before);
     }
 }
 
@@ -130,7 +133,7 @@ fn check_promises(draft: &Draft, readings: &[Reading], torn: bool) {
 }
 
 /// Puts, removes and clears, and looks each time whether all else reads as before, here and to whoever opens it anew.
-fn write(path: &Path, vault: &Vault, report: &VaultReport, before: &[Reading]) {
+fn write(path: &Path, vault: &Vault, report: &VaultReport, used: u64, before: &[Reading]) {
     let (name, value) = (key("written now"), Secret::from(&b"a new value"[..]));
     let revision = match now(vault.put(&name, &value, Expected::Any)) {
         Ok(revision) => revision,
@@ -142,7 +145,7 @@ fn write(path: &Path, vault: &Vault, report: &VaultReport, before: &[Reading]) {
         Err(error) => panic!("{error:?}"),
     };
     let records = report.frames.iter().filter(|frame| frame.kind != Some(FrameKind::WayIn));
-    let newest = records.map(|frame| frame.seq).max().unwrap_or(0);
+    let newest = records.map(|frame| frame.seq).max().unwrap_or(0).max(used);
     assert!(revision > Revision::new(newest), "revision {revision} came before");
     let fresh = open(path).expect("what was open a moment ago can be opened again");
     for vault in [vault, &fresh] {
