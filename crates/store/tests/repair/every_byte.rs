@@ -89,7 +89,10 @@ async fn a_byte_that_changed_is_named_costs_its_own_entry_alone_and_is_repaired(
                 .collect();
             assert_eq!((names(&plan.lost), names(&plan.doubtful)), (lost, Vec::new()), "{what}");
             assert!(plan.needed, "{what}");
-            repair(&scene, &salvage, &plan, &values, &what).await;
+            // What is repaired does not depend on what the byte became.
+            if broken == !bytes[at] {
+                repair(&scene, &salvage, &plan, &values, &what).await;
+            }
         }
     }
 }
@@ -100,10 +103,10 @@ async fn larger() -> (Scene, Values, VaultReport) {
     let scene = vault().await;
     let mut values = Values::new();
     for (number, name) in NAMES.into_iter().enumerate() {
-        put(&scene, name, &format!("{name} first").repeat(5 + number * 11), &mut values).await;
+        put(&scene, name, &format!("{name} first").repeat(3 + number * 7), &mut values).await;
     }
     for name in NAMES.into_iter().step_by(3) {
-        put(&scene, name, &format!("{name} second").repeat(9), &mut values).await;
+        put(&scene, name, &format!("{name} second").repeat(5), &mut values).await;
         note(&scene, name, "a note").await;
     }
     let report = scene.vault.verify(true).await.unwrap();
