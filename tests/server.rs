@@ -50,11 +50,12 @@ impl Host {
 
 /// The host's private key file, and its public key as `--recipient` takes it.
 fn host_key(folder: &Path) -> (PathBuf, String) {
-    let text = tokenkeep_tests::new_identity();
-    let private = folder.join("host_key");
-    write_private(&private, text.as_bytes());
-    let identity: age::x25519::Identity = text.trim().parse().unwrap();
-    (private, identity.to_public().to_string())
+    let private = folder.join("ssh_host_ed25519_key");
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "root@host", "-f"]).arg(&private);
+    assert!(keygen.status().unwrap().success());
+    let public = std::fs::read_to_string(private.with_extension("pub")).unwrap();
+    (private, public.trim().to_owned())
 }
 
 fn kinds(ways: &serde_json::Value) -> Vec<(String, String)> {

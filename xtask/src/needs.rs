@@ -28,7 +28,7 @@ const SECOND_READER: Thing = Thing::Python {
     modules: "the modules cryptography and argon2 for python3",
 };
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     // A Secret Service on a bus of its own.
     Need { suite: "keychain", thing: Thing::Program("dbus-run-session"), package: "dbus-daemon" },
     Need { suite: "keychain", thing: Thing::Program("gnome-keyring-daemon"), package: "gnome-keyring" },
@@ -38,6 +38,7 @@ const NEEDS: [Need; 11] = [
     Need { suite: "keys", thing: Thing::Program("ssh-keygen"), package: "openssh-client" },
     Need { suite: "keys", thing: Thing::Program("age"), package: "age" },
     Need { suite: "stock_age", thing: Thing::Program("age"), package: "age" },
+    Need { suite: "server", thing: Thing::Program("ssh-keygen"), package: "openssh-client" },
     // A terminal of its own.
     Need { suite: "terminal", thing: Thing::Program("script"), package: "bsdutils" },
     // The second reader of the vault file. Either package brings Python with it.
