@@ -627,3 +627,17 @@ async fn ways_in_beyond_any_number_or_length_are_passed_over() {
     assert_eq!(reads(&scene.open().await, &key("b")).await, Reads::Value(b"the b".to_vec()));
     assert_eq!(Vault::probe(&scene.path).unwrap().ways.len(), 256);
 }
+
+#[tokio::test]
+async fn damage_that_was_there_when_the_file_was_written_anew_is_not_cut_with_an_append_that_was_not_written()
+{
+    let scene = Scene::in_memory().await;
+    let bytes = scene.bytes();
+    // As a rewrite leaves damage that begins with zeros; then an append of which nothing but the length was written.
+    scene.replace(&[&bytes[..], &[0; 600], &[0xff; 40], &[0; 300]].concat());
+    let vault = scene.open().await;
+    assert_eq!(reads(&vault, &key("lost")).await, Reads::Corrupt);
+    vault.put(&key("b"), &value("the b"), Expected::Any).await.unwrap();
+    vault.remove(&key("b"), Expected::Any).await.unwrap();
+    assert_eq!(reads(&scene.open().await, &key("lost")).await, Reads::Corrupt);
+}

@@ -93,9 +93,9 @@ pub(super) struct Log {
     pub(super) entries: HashMap<Tag, EntryAt>,
     pub(super) notes: HashMap<Tag, At>,
     pub(super) damage: Vec<Damage>,
-    /// Where the last frame, or damage, begins.
-    pub(super) last: u64,
-    /// Where it ends. What follows in the file is a torn tail.
+    /// The last frame, unless damage stands behind it.
+    pub(super) last: Option<Met>,
+    /// Where the last frame, or damage, ends. What follows in the file is a torn tail.
     pub(super) end: u64,
     pub(super) next_seq: u64,
     /// Bytes that a rewrite would keep.
@@ -111,7 +111,7 @@ impl Log {
             entries: HashMap::new(),
             notes: HashMap::new(),
             damage: Vec::new(),
-            last: HEADER_LEN as u64,
+            last: None,
             end: HEADER_LEN as u64,
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
@@ -199,7 +199,7 @@ impl Log {
                 }
             };
             met(found);
-            self.last = position;
+            self.last = Some(found);
             self.end = position + found.at.size();
             self.take(found);
         }
@@ -210,7 +210,7 @@ impl Log {
         self.next_seq = self.next_seq.saturating_add(len / HEAD_LEN as u64 + 1);
         self.live += len;
         self.damage.push(Damage { offset, len });
-        self.last = offset;
+        self.last = None;
         self.end = offset + len;
     }
 
