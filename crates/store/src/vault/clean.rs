@@ -9,7 +9,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::disk::{Facts, FileId, is_forbidden};
-use super::frame::{FRAME_MAGIC, HEAD_LEN, MAX_BODY_LEN};
+use super::frame::{FRAME_MAGIC, HEAD_LEN, Head, MAX_BODY_LEN};
+use super::log::{HeadState, Met};
 use super::place;
 use super::rewrite::Rewrite;
 use super::view::{Shared, View};
@@ -90,14 +91,22 @@ impl Shared {
     /// Syncs the file, and its last frame even if the system holds that one to be on the disk: where a sync failed
     /// before, it may only seem so. Its own bytes are written over it, which makes it unsynced again, and harms nothing.
     fn sync_again(&self, view: &View) -> std::io::Result<()> {
-        let (from, end) = (view.log.last, view.log.end);
-        let len = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
-        if len <= HEAD_LEN + MAX_BODY_LEN as usize {
-            let mut bytes = vec![0; len];
-            let read = view.file.read_at(&mut bytes, from)?;
-            // Space is there, but not every file system takes it again. Then the sync alone has to do.
-            if let Err(error) = view.file.write_at(&bytes[..read], from) {
-                tracing::debug!(%error, "the last frame could not be written once more");
+        if let Some(Met { kind, tag, at }) = view.log.last
+            && at.len <= MAX_BODY_LEN
+        {
+            let mut bytes = vec![0; HEAD_LEN + at.len as usize];
+            let read = view.file.read_at(&mut bytes, at.offset)?;
+            bytes.truncate(read);
+            let rebuilt = at.head == HeadState::Rebuilt;
+            if let (true, Some((head, body))) = (rebuilt, bytes.split_first_chunk_mut::<HEAD_LEN>()) {
+                // Found only because nothing follows it: with an append behind it that is cut off, it would be lost.
+                *head = Head::of(kind, at.seq, tag, body).encode();
+            }
+            match view.file.write_at(&bytes, at.offset) {
+                Err(error) if rebuilt => return Err(error),
+                // Space is there, but not every file system takes it again. Then the sync alone has to do.
+                Err(error) => tracing::debug!(%error, "the last frame could not be written once more"),
+                Ok(()) => {}
             }
         }
         view.file.sync_data()

@@ -95,9 +95,9 @@ pub(super) struct Log {
     pub(super) damage: Vec<Damage>,
     /// Whether a frame's body is cut short by the next. Its head would reach over what is appended behind them.
     pub(super) has_cut_body: bool,
-    /// Where the last frame, or damage, begins.
-    pub(super) last: u64,
-    /// Where it ends. What follows in the file is a torn tail.
+    /// The last frame, unless damage stands behind it.
+    pub(super) last: Option<Met>,
+    /// Where the last frame, or damage, ends. What follows in the file is a torn tail.
     pub(super) end: u64,
     pub(super) next_seq: u64,
     /// Bytes that a rewrite would keep.
@@ -114,7 +114,7 @@ impl Log {
             notes: Index::new(),
             damage: Vec::new(),
             has_cut_body: false,
-            last: HEADER_LEN as u64,
+            last: None,
             end: HEADER_LEN as u64,
             next_seq: header.next_seq,
             live: HEADER_LEN as u64,
@@ -205,7 +205,7 @@ impl Log {
             };
             met(found);
             self.has_cut_body |= found.at.head == HeadState::BodyCut;
-            self.last = position;
+            self.last = Some(found);
             self.end = position + found.at.size();
             self.take(found);
         }
@@ -216,7 +216,7 @@ impl Log {
         self.next_seq = self.next_seq.saturating_add(len / HEAD_LEN as u64 + 1);
         self.live += len;
         self.damage.push(Damage { offset, len });
-        self.last = offset;
+        self.last = None;
         self.end = offset + len;
     }
 

@@ -111,7 +111,8 @@ impl<'a> Window<'a> {
             // More than any append.
             return self.all_zeros(position);
         }
-        Ok(self.at(self.len - HEAD_LEN as u64, HEAD_LEN)? != STOP)
+        let all = self.at(position, usize::try_from(left).unwrap_or(usize::MAX))?;
+        Ok(!all.windows(HEAD_LEN).any(|bytes| bytes == STOP))
     }
 
     fn all_zeros(&mut self, from: u64) -> io::Result<bool> {

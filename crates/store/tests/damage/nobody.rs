@@ -183,3 +183,17 @@ async fn a_sector_of_zeros_is_a_torn_tail_in_the_last_frame_and_damage_in_any_ot
     scene.open().await.put(&key("a"), &value("again"), Expected::Any).await.unwrap();
     assert_eq!(reads(&scene.open().await, &key("a")).await, Reads::Value(b"again".to_vec()));
 }
+
+#[tokio::test]
+async fn damage_that_was_there_when_the_file_was_written_anew_is_not_cut_with_an_append_that_was_not_written()
+{
+    let scene = Scene::in_memory().await;
+    let bytes = scene.bytes();
+    // As a rewrite leaves damage that begins with zeros; then an append of which nothing but the length was written.
+    scene.replace(&[&bytes[..], &[0; 600], &[0xff; 40], &[0; 300]].concat());
+    let vault = scene.open().await;
+    assert_eq!(reads(&vault, &key("lost")).await, Reads::Corrupt);
+    vault.put(&key("b"), &value("the b"), Expected::Any).await.unwrap();
+    vault.remove(&key("b"), Expected::Any).await.unwrap();
+    assert_eq!(reads(&scene.open().await, &key("lost")).await, Reads::Corrupt);
+}
