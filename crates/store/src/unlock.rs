@@ -24,6 +24,7 @@ use self::read::Reason;
 pub use self::report::{SourceReport, SourceState};
 use self::source::ask;
 pub use self::source::{KnownWays, Prompt, Question, Source};
+use crate::vault::keychain;
 use crate::vault::{Keychain, Opener, Unlock};
 use crate::{Environment, StoreError};
 
@@ -277,7 +278,9 @@ impl Sources {
         let keychain = self.keychain.as_ref().map_err(|reason| NotKept::Reason(reason.clone()))?;
         match keychain.load(ways.key_id) {
             Ok(Some(identity)) => Ok(Unlock::new(Opener::Identity(identity), KEYCHAIN)),
-            Ok(None) => Err(NotKept::Reason("it holds no key for this vault".into())),
+            Ok(None) => {
+                Err(NotKept::Reason(format!("it holds no key for this vault; {}", keychain::DELETED)))
+            }
             Err(error) => Err(NotKept::Unreachable(error)),
         }
     }

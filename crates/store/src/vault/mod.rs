@@ -12,11 +12,12 @@ mod disk;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 mod frame;
-mod keychain;
+pub(crate) mod keychain;
 mod lease;
 mod lock;
 mod log;
 mod new_file;
+mod new_vault;
 mod passphrase;
 mod place;
 mod record;
@@ -49,10 +50,10 @@ use self::frame::{Header, Tag};
 use self::lease::VaultLease;
 use self::lock::Held;
 use self::new_file::NewFile;
+use self::new_vault::NewVault;
 use self::place::Place;
 use self::record::Keys;
 use self::view::{Shared, View};
-use self::ways::Ways;
 use self::write::Room;
 use crate::{
     Entry, Expected, HandedLease, Key, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore, StoreError,
@@ -118,35 +119,48 @@ impl VaultOptions {
         let path = path.as_ref().to_owned();
         NewWayIn::check_all(&ways)?;
         let place = Place::vacant(&self.disk, &path)?;
-        self.disk.make_folder(&place.folder).map_err(|error| place::unwritable(&place.folder, error))?;
-        place.check_folder(&self.disk)?;
-        let writer = lock::take(&self.disk, &place.lock, &[lock::WRITER], self.writer_wait)
-            .await?
-            .ok_or(StoreError::WriterBusy { waited: self.writer_wait })?;
+        // First what others may refuse, so that nothing is left on the disk by a vault that is not made.
+        let (clock, file) = (Arc::clone(&self.clock), place.file.clone());
+        let made = blocking(move || NewVault::prepare(&ways, clock.wall(), &file)).await?;
         let options = self.clone();
-        blocking(move || options.create_locked(&writer, &path, &ways)).await
+        match self.lock_new(&place).await {
+            Ok(writer) => blocking(move || options.create_locked(&writer, &path, made)).await,
+            // A keychain takes back what it was given, which may take its time.
+            Err(error) => {
+                let forget = move || {
+                    drop(made);
+                    Err(error)
+                };
+                blocking(forget).await
+            }
+        }
     }
 
-    fn create_locked(&self, _writer: &Held, path: &Path, ways: &[NewWayIn]) -> Result<Vault, StoreError> {
+    /// Makes the folder of a new vault, and takes the writer lock in it.
+    async fn lock_new(&self, place: &Place) -> Result<Held, StoreError> {
+        self.disk.make_folder(&place.folder).map_err(|error| place::unwritable(&place.folder, error))?;
+        place.check_folder(&self.disk)?;
+        lock::take(&self.disk, &place.lock, &[lock::WRITER], self.writer_wait)
+            .await?
+            .ok_or(StoreError::WriterBusy { waited: self.writer_wait })
+    }
+
+    fn create_locked(&self, _writer: &Held, path: &Path, mut made: NewVault) -> Result<Vault, StoreError> {
         // Another `create` may have been first.
         let place = Place::vacant(&self.disk, path)?;
-        let no_random = |error: getrandom::Error| {
-            place::io("making keys for", &place.file, std::io::Error::other(error.to_string()))
-        };
-        let keys = Keys::generate().map_err(no_random)?;
-        let made =
-            ways.iter().map(|way| way.make(&keys, self.clock.wall())).collect::<Result<Vec<_>, _>>()?;
-        let (frames, listed): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-        let list = Ways::new(listed).encode().unwrap_or_default();
-        let sealed = keys.seal(FrameKind::Ways, 1, "", &list).map_err(no_random)?;
         let mut new = NewFile::create(&self.disk, &place)?;
-        new.push(&Header { key_id: keys.id(), next_seq: 2 }.encode())?;
-        frames.iter().try_for_each(|frame| new.push(frame))?;
-        new.push(&frame::frame(FrameKind::Ways, 1, Tag::NONE, &sealed))?;
-        new.finish()?;
-        let opened_by = frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
-        let view = view::load(&self.disk, &place, Some(&keys), &mut |_| {})?;
-        Ok(self.vault(place, keys, opened_by, view))
+        new.push(&Header { key_id: made.keys.id(), next_seq: 2 }.encode())?;
+        made.frames.iter().try_for_each(|frame| new.push(frame))?;
+        new.push(&frame::frame(FrameKind::Ways, 1, Tag::NONE, &made.sealed_list))?;
+        let finished = new.finish();
+        // The file may be there though something failed, and a keychain may have the only way in to it.
+        if finished.is_ok() || Place::vacant(&self.disk, path).is_err() {
+            made.keep();
+        }
+        finished?;
+        let opened_by = made.frames.first().map(|frame| ways::digest(frame)).unwrap_or_default();
+        let view = view::load(&self.disk, &place, Some(&made.keys), &mut |_| {})?;
+        Ok(self.vault(place, made.keys, opened_by, view))
     }
 
     /// Opens the vault at `path`.

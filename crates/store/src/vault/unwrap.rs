@@ -102,7 +102,11 @@ fn open_unwiped(
         }
         Opener::Keychain(keychain) => {
             let text = keychain.load(header.key_id)?.ok_or_else(|| StoreError::Keychain {
-                reason: format!("it holds no key for the vault at {}", path.display()),
+                reason: format!(
+                    "it holds no key for the vault at {}; {}",
+                    path.display(),
+                    super::keychain::DELETED
+                ),
             })?;
             let identities = parse_identities(&text, &unlock.source)?;
             open_by_identities(header, ways, &identities, listed)?.ok_or_else(wrong_identity)
