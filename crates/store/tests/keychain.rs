@@ -1,16 +1,25 @@
 //! The OS keychain: a real Secret Service, and buses that are hung or not there.
 #![cfg(all(feature = "keychain", target_os = "linux"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)] // A failed step fails its test; a skipped one says so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout, missing_docs)] // A failed step fails its test; a skipped one says so.
 
 #[cfg(feature = "conformance")]
 #[path = "keychain/conformance.rs"]
 mod conformance;
 #[path = "keychain/fake.rs"]
 mod fake;
+#[path = "memory/look_back.rs"]
+mod look_back;
+#[path = "keychain/memory.rs"]
+mod memory;
 #[path = "keychain/misbehaving.rs"]
 mod misbehaving;
 #[path = "keychain/plain.rs"]
 mod plain;
+#[path = "memory/scan.rs"]
+mod scan;
+mod scene;
+#[path = "memory/secrets.rs"]
+mod secrets;
 #[path = "keychain/session.rs"]
 mod session;
 
