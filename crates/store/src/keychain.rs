@@ -22,8 +22,8 @@ const SERVICE: &str = "tokenkeep";
 /// How long a call is waited for.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// How much of the stack is wiped after a key was looked at.
-const STACK: usize = 32 * 1024;
+/// How much of the stack is wiped after a key was in the library's hands, or looked at.
+const STACK: usize = 64 * 1024;
 
 const NO_KEY: &str = "what it holds for this vault is no key: somebody changed it. Open the vault by another way in, such as \
                       the recovery key";
@@ -73,7 +73,7 @@ impl SystemKeychain {
                     Err(error) => return drop(answer.send(Err(error))),
                 };
                 // An answer that comes too late is dropped, and wiped, here.
-                if let Err(SendError(Ok(_))) = answer.send(call(&item)) {
+                if let Err(SendError(Ok(_))) = answer.send(wiping_stack::<STACK, _>(|| call(&item))) {
                     late(&item);
                 }
             })

@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     missing_docs
 )] // A failed step fails its test; a skipped one says so.
 
@@ -13,10 +14,19 @@
 mod conformance;
 #[path = "keychain/fake.rs"]
 mod fake;
+#[path = "memory/look_back.rs"]
+mod look_back;
+#[path = "keychain/memory.rs"]
+mod memory;
 #[path = "keychain/misbehaving.rs"]
 mod misbehaving;
 #[path = "keychain/plain.rs"]
 mod plain;
+#[path = "memory/scan.rs"]
+mod scan;
+mod scene;
+#[path = "memory/secrets.rs"]
+mod secrets;
 #[path = "keychain/session.rs"]
 mod session;
 

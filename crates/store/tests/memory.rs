@@ -3,6 +3,8 @@
 #![cfg(all(feature = "vault", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests")]
 
+#[path = "memory/look_back.rs"]
+mod look_back;
 #[path = "memory/scan.rs"]
 mod scan;
 mod scene;
@@ -10,39 +12,33 @@ mod scene;
 mod secrets;
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Barrier};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use age_core::secrecy::ExposeSecret as _;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
-use scan::Wanted;
+use look_back::{CANARIES, look_back, random, read, what_is_left, with_extension};
 use scene::{again, key, set_mode, told};
 use secrets::Secrets;
-use tokenkeep_secret::wiping_stack;
 use tokenkeep_store::{
-    Costs, Environment, Expected, KeyId, Keychain, NewWayIn, Note, Opener, Opening, Secret, SecretStore,
+    Costs, Environment, Expected, KeyId, Keychain, NewWayIn, Note, Opener, Opening, SecretStore,
     SecretString, Source, Sources, StoreError, Unlock, Vault,
 };
 
 const STEPS: usize = 8;
 const TEST: &str = "a_process_that_has_used_a_vault_keeps_nothing_of_it";
-/// What the other process leaves in its memory on purpose.
-const PLANTED: [&str; 3] =
-    ["planted in the heap", "planted in freed memory", "planted on an ended thread's stack"];
-/// What it wipes from a stack.
-const WIPED: &str = "wiped from a stack";
 const VALUES: [(&str, usize); 4] = [("token", 40), ("page", 4096), ("large", 100_000), ("largest", 300_000)];
 
 #[test]
 fn a_process_that_has_used_a_vault_keeps_nothing_of_it() {
     for last in 0..STEPS {
         if let Some(place) = told(&format!("use up to step {last}")) {
-            return use_a_vault_and_look_back(&place, last);
+            return look_back(&place, move |place| {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+                (0..=last).for_each(|step| runtime.block_on(use_a_vault(place, step)));
+                runtime
+            });
         }
     }
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +48,7 @@ fn a_process_that_has_used_a_vault_keeps_nothing_of_it() {
         set_mode(&path, 0o600);
     };
     let mut given = Secrets::default();
-    for (name, len) in VALUES.into_iter().chain(PLANTED.map(|name| (name, 64))).chain([(WIPED, 64)]) {
+    for (name, len) in VALUES.into_iter().chain(CANARIES.map(|name| (name, 64))) {
         let value = random(len);
         give(name, &value);
         given.add(name, value);
@@ -76,60 +72,14 @@ fn a_process_that_has_used_a_vault_keeps_nothing_of_it() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), place.path().join(entry.file_name())).unwrap();
         }
-        let found = what_is_left(place.path(), last, &passphrases, &identity, &given);
-        let (planted, rest): (Vec<_>, Vec<_>) =
-            found.iter().partition(|found| PLANTED.iter().any(|name| found.starts_with(name)));
-        assert_eq!(rest, Vec::<&String>::new(), "after step {last}");
-        for name in PLANTED {
-            assert!(planted.iter().any(|found| found.starts_with(name)), "{name}: {found:?}");
-        }
+        let command = again(TEST, &format!("use up to step {last}"), place.path());
+        let rest = what_is_left(command, place.path(), &passphrases, &[identity], &given, &|| {
+            with_extension(place.path(), "identity")
+                .map(|path| std::fs::read_to_string(path).unwrap())
+                .collect()
+        });
+        assert_eq!(rest, Vec::<String>::new(), "after step {last}");
     }
-}
-
-/// Has another process do all steps up to `last`, and look back. Gives what it found of the secrets that were `given`,
-/// and of those that were made on the way.
-fn what_is_left(
-    place: &Path,
-    last: usize,
-    passphrases: &[Vec<u8>],
-    identity: &[u8; 32],
-    given: &Secrets,
-) -> Vec<String> {
-    let mut command = again(TEST, &format!("use up to step {last}"), place);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
-    assert!(lines.any(|line| line.ends_with("used")), "the other process failed");
-
-    // The files that it left are what it had the keys of.
-    let with_extension = |wanted: &str| -> Vec<PathBuf> {
-        let paths = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == wanted)).collect()
-    };
-    let mut secrets = given.clone();
-    let mut identities = vec![*identity];
-    for path in with_extension("identity") {
-        let text = std::fs::read_to_string(path).unwrap();
-        identities.push(secrets.add_identity("the keychain's identity", &text));
-    }
-    let vaults = with_extension("vault");
-    assert!(!vaults.is_empty());
-    for path in vaults {
-        secrets.add_vault(&std::fs::read(path).unwrap(), passphrases, &identities);
-    }
-    let mask = u64::from_le_bytes(random(8).try_into().unwrap());
-    child.stdin.take().unwrap().write_all(scan::write(&secrets.0, mask).as_bytes()).unwrap();
-    let found = lines.filter_map(|line| Some(line.split_once("found ")?.1.to_owned())).collect();
-    assert!(child.wait().unwrap().success());
-    found
-}
-
-/// Text of `len` random characters.
-fn random(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len.div_ceil(4) * 3];
-    File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    let mut text = BASE64.encode(bytes).into_bytes();
-    text.truncate(len);
-    text
 }
 
 /// A keychain that is a folder.
@@ -147,78 +97,6 @@ impl Keychain for Folder {
         file.write_all(identity.expose().as_bytes()).unwrap();
         Ok(())
     }
-}
-
-/// A file's bytes, without a copy of them anywhere else.
-fn read(folder: &Path, name: &str) -> Secret {
-    let mut file = File::open(folder.join(name)).unwrap();
-    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
-    file.read_exact(&mut bytes).unwrap();
-    Secret::new(bytes)
-}
-
-fn use_a_vault_and_look_back(place: &Path, last: usize) {
-    // On the heap, alive.
-    std::mem::forget(std::hint::black_box(read(place, PLANTED[0])));
-    let (path, end) = (place.to_owned(), Arc::new(Barrier::new(4)));
-    let user = paused(&end, move |pause| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        for step in 0..=last {
-            runtime.block_on(use_a_vault(&path, step));
-        }
-        pause();
-    });
-    // On a stack that nobody wipes, and on one that is wiped.
-    let path = place.join(PLANTED[2]);
-    let planted = paused(&end, move |pause| {
-        read_onto_the_stack(&path);
-        pause();
-    });
-    let path = place.join(WIPED);
-    let wiped = paused(&end, move |pause| {
-        wiping_stack::<4096, _>(|| read_onto_the_stack(&path));
-        pause();
-    });
-    println!("used");
-    let wanted = Wanted::read(std::io::stdin().lock().lines().map(|line| line.unwrap()));
-    // In memory that was given back; many times, since looking takes some of it.
-    let mut canary = [0; 64];
-    File::open(place.join(PLANTED[1])).unwrap().read_exact(&mut canary).unwrap();
-    drop(std::hint::black_box(canary.repeat(1024)));
-    zeroize::Zeroize::zeroize(&mut canary);
-
-    // While the threads of the runtime wait, as in a process that goes on, and after they have ended.
-    let tell = |when: &str| {
-        for found in wanted.find() {
-            println!("found {}, {when}, in {} ({} pieces)", found.name, found.region, found.windows);
-        }
-    };
-    tell("with its threads");
-    end.wait();
-    [user, planted, wiped].into_iter().for_each(|thread| thread.join().unwrap());
-    tell("after its threads");
-}
-
-/// Runs `work` on a thread, and comes back when it pauses; it goes on, or ends, when all at `end` do.
-fn paused(end: &Arc<Barrier>, work: impl FnOnce(&dyn Fn()) + Send + 'static) -> JoinHandle<()> {
-    let (end, pausing) = (Arc::clone(end), Arc::new(Barrier::new(2)));
-    let other = Arc::clone(&pausing);
-    let thread = std::thread::spawn(move || {
-        work(&|| {
-            other.wait();
-            end.wait();
-        });
-    });
-    pausing.wait();
-    thread
-}
-
-#[inline(never)]
-fn read_onto_the_stack(file: &Path) {
-    // Room for what is called after it.
-    let mut frame = [0; 2048];
-    File::open(file).unwrap().read_exact(&mut frame[..64]).unwrap();
-    std::hint::black_box(&mut frame);
 }
 
 /// All that a vault is for, a piece at a time. Copies of the file, taken on the way, tell later what it was sealed under.

@@ -207,7 +207,11 @@ async fn with_nothing_set_the_keychain_keeps_the_key() {
     chain.keys.lock().unwrap().clear();
     for error in [opening.open().await.unwrap_err(), opening.open_or_make().await.unwrap_err()] {
         let StoreError::NoUnlockSource { tried } = error else { panic!("{error}") };
-        assert!(tried.contains("the OS keychain (it holds no key for this vault)"), "{tried}");
+        assert!(
+            tried
+                .contains("the OS keychain (it holds no key for this vault; if it did, the item was deleted"),
+            "{tried}"
+        );
     }
     let explicit = folder.by("--keychain", Source::Keychain(chain));
     assert!(matches!(explicit.open().await, Err(StoreError::Keychain { .. })));

@@ -10,6 +10,10 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+/// SHA-256's state before its first block (FIPS 180-4, 5.3.3).
+const SHA256_START: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
 /// Name and bytes of each secret.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(pub(crate) Vec<(String, Vec<u8>)>);
@@ -30,17 +34,19 @@ impl Secrets {
         }
     }
 
-    /// An HMAC key, and the two forms in which HMAC's first blocks hold it.
+    /// An HMAC key, the two forms in which HMAC's first blocks hold it, and the states after those, which serve as well as
+    /// the key.
     fn add_mac_key(&mut self, name: &str, key: &[u8]) {
         self.add(name, key);
-        self.add(
-            &format!("{name}, as HMAC's inner block"),
-            key.iter().map(|byte| byte ^ 0x36).collect::<Vec<_>>(),
-        );
-        self.add(
-            &format!("{name}, as HMAC's outer block"),
-            key.iter().map(|byte| byte ^ 0x5c).collect::<Vec<_>>(),
-        );
+        for (pad, which) in [(0x36, "inner"), (0x5c, "outer")] {
+            let mut block = [pad; 64];
+            block.iter_mut().zip(key).for_each(|(pad, byte)| *pad ^= byte);
+            self.add(&format!("{name}, as HMAC's {which} block"), &block[..key.len()]);
+            let mut state = SHA256_START;
+            sha2::compress256(&mut state, &[block.into()]);
+            let state: Vec<u8> = state.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            self.add(&format!("{name}, as HMAC's {which} state"), state);
+        }
     }
 
     /// An identity's text in both cases, what lies between text and key, and the key. Gives the key.
