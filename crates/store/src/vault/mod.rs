@@ -180,12 +180,11 @@ impl VaultOptions {
         let opened = unwrap::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
             self.is_listed(&view, &place, keys, way)
         })?;
-        let mut facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
-        if !view.log.damage.is_empty() || facts.len > view.log.end {
-            // Keys tell more of it apart.
+        if !view.log.damage.is_empty() {
+            // Keys tell more of it apart. What looks like a torn tail is looked at again with them at the first use.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
-            facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         }
+        let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view))
     }
