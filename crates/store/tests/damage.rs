@@ -23,8 +23,7 @@ use std::collections::BTreeMap;
 
 use scene::{Scene, key, value};
 use tokenkeep_store::{
-    Expected, FrameKind, FrameState, Key, NewWayIn, Note, Secret, SecretStore, StoreError, Unlock, Vault,
-    VaultReport,
+    Expected, FrameKind, FrameState, Key, NewWayIn, Note, SecretStore, StoreError, Unlock, Vault, VaultReport,
 };
 
 /// What each key reads as: its value, nothing, or an error.

@@ -8,7 +8,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::disk::{Facts, FileId, is_forbidden};
+use super::disk::{Facts, FileId};
 use super::frame::{FRAME_MAGIC, HEAD_LEN, Head, MAX_BODY_LEN};
 use super::log::{HeadState, Met};
 use super::place;
@@ -80,8 +80,10 @@ impl Shared {
         }
         if known.is_none_or(|known| known.id != found.id) {
             match self.disk.sync_folder(&self.place.folder) {
-                Err(error) if !is_forbidden(&error) => return Err(StoreError::Unsynced { source: error }),
-                _ => {}
+                Ok(()) => {}
+                // A folder that may be written and searched but not read cannot be synced by anyone of this user.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(StoreError::Unsynced { source: error }),
             }
         }
         self.mark_clean(view);

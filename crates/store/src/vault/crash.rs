@@ -9,6 +9,7 @@
 
 mod calls;
 mod errors;
+mod fates;
 mod long;
 mod model;
 mod scene;

@@ -278,9 +278,8 @@ impl VaultOptions {
         let opened = unwrap::open(&place.file, &view.log.header, &ways, unlock, &mut |keys, way| {
             self.is_listed(&view, &place, keys, way)
         })?;
-        let mut facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
-        if !view.log.damage.is_empty() || facts.len > view.log.end {
-            // Keys tell more of it apart.
+        if !view.log.damage.is_empty() {
+            // Keys tell more of it apart. What looks like a torn tail is looked at again with them at the first use.
             view = view::load(&self.disk, &place, Some(&opened.keys), &mut |_| {})?;
             if !view::found_ways(&view).iter().any(|way| ways::digest(&way.frame) == opened.way) {
                 // Writing anew would drop it, and lock everyone out.
@@ -288,11 +287,11 @@ impl VaultOptions {
                     what: "the way in stands behind records of other kinds, where none counts".to_owned(),
                 });
             }
-            facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         }
         // Who can open it by passphrase is trusted with who wrote it; a public key anybody can have.
         let proven = matches!(unlock.opener, Opener::Passphrase(_));
         let pin_state = self.pin.settle(&self.disk, &place, opened.keys.id(), proven)?;
+        let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view, pin_state))
     }

@@ -69,30 +69,3 @@ async fn a_way_in_that_would_not_survive_the_next_writing_anew_does_not_open() {
     assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "{opened:?}");
     assert_eq!(scene.bytes(), moved);
 }
-
-#[tokio::test]
-async fn ways_in_beyond_any_number_or_length_are_passed_over() {
-    let (scene, bytes, report) = small_vault().await;
-    let way = report.frames.iter().find(|frame| frame.kind == Some(FrameKind::WayIn)).unwrap();
-    let (start, end) = (47, usize::try_from(way.offset + way.bytes).unwrap());
-    let way = |body: &[u8]| {
-        let mut head = b"tkf\x01".to_vec();
-        head.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
-        head.extend([0; 24]);
-        head.extend(crc32c::crc32c(body).to_le_bytes());
-        let crc = crc32c::crc32c(&head);
-        head.extend(crc.to_le_bytes());
-        [&head[..], body].concat()
-    };
-    // A long one first: it does not keep the next from being looked at.
-    let long = way(&vec![b'x'; 4 * 1024 * 1024]);
-    scene.replace(&[&bytes[..start], &long, &bytes[start..]].concat());
-    let vault = scene.open().await;
-    assert_eq!(reads(&vault, &key("b")).await, Reads::Value(b"the b".to_vec()));
-    assert_eq!(Vault::probe(&scene.path).unwrap().ways.len(), 1);
-    // Many: no more are looked at than there can be.
-    let many = way(b"age-encryption.org/v1\n").repeat(300);
-    scene.replace(&[&bytes[..end], &many, &bytes[end..]].concat());
-    assert_eq!(reads(&scene.open().await, &key("b")).await, Reads::Value(b"the b".to_vec()));
-    assert_eq!(Vault::probe(&scene.path).unwrap().ways.len(), 256);
-}

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use super::super::Vault;
 use super::super::disk::Op;
 use super::super::disk::simulated::{Event, Extent, Moment, World};
-use super::calls::{Call, Failed};
+use super::calls::Failed;
+use super::fates::{Fate, Reader, any_call, any_fate};
 use super::model::{Change, Contents, KEYS, Model, Seen, differs, read, whole};
 use super::scene::{Lean, Leaning, Random, create, key, now, open, reopen};
 use crate::{SecretStore, StoreError};
@@ -14,7 +15,6 @@ use crate::{SecretStore, StoreError};
 const LARGE: u64 = 64 << 20;
 /// How many histories are run, unless the variable says otherwise.
 const HISTORIES: u64 = 2_000;
-const ERRORS: [i32; 4] = [nix::libc::ENOSPC, nix::libc::EIO, nix::libc::EROFS, nix::libc::EDQUOT];
 
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -70,37 +70,6 @@ impl Met {
         self.full += other.full;
         self.peeks += other.peeks;
     }
-}
-
-/// What is to befall a call.
-#[derive(Clone, Debug)]
-enum Fate {
-    Undisturbed,
-    Killed {
-        at: usize,
-        after: usize,
-    },
-    PowerCut {
-        at: usize,
-        after: usize,
-    },
-    /// From the `at`th operation on, so many operations of this kind fail, or of any kind.
-    Fails {
-        at: usize,
-        times: usize,
-        of: Option<Op>,
-        errno: i32,
-        after: usize,
-    },
-}
-
-/// A process that reads while others write.
-struct Reader {
-    vault: Vault,
-    possible: [Contents; 2],
-    seen: Seen,
-    peeks: usize,
-    wrong: Option<String>,
 }
 
 struct History {
@@ -201,8 +170,8 @@ impl History {
 
     fn call(&mut self, which: usize, number: u64) -> Result<(), String> {
         let (process, vault) = self.handle(which)?;
-        let call = self.any_call();
-        let fate = self.any_fate();
+        let call = any_call(&mut self.random);
+        let fate = any_fate(&mut self.random);
         self.steps.push(format!("{number}: handle {which} (process {process}): {call:?}, {fate:?}"));
         let change = call.change(number);
         let struck = self.fly(process, &change, fate.clone());
@@ -322,58 +291,6 @@ impl History {
         self.model.seen.merge(seen)
     }
 
-    fn any_call(&mut self) -> Call {
-        let key = self.random.below(KEYS);
-        let len = match self.random.below(200) {
-            0..=119 => 8 + self.random.below(120),
-            120..=179 => 8 + self.random.below(1_000),
-            180..=196 => 8 + self.random.below(6_000),
-            197..=198 => 8 + self.random.below(20_000),
-            // A few of these, and the file is written anew.
-            _ => 90_000 + self.random.below(90_000),
-        };
-        match self.random.below(20) {
-            0..=7 => Call::Put { key, len },
-            8..=10 => Call::LeasedPut { key, len },
-            11..=14 => Call::Note { key, len: 8 + self.random.below(505) },
-            15..=16 => Call::Remove { key },
-            17 => Call::Clear,
-            _ => Call::Compact,
-        }
-    }
-
-    fn any_fate(&mut self) -> Fate {
-        let (at, after) = (self.random.below(10), self.random.below(1 << 20));
-        match self.random.below(10) {
-            0..=1 => Fate::Killed { at: at.min(self.random.below(10)), after },
-            2..=3 => Fate::PowerCut { at: at.min(self.random.below(10)), after },
-            4..=6 => {
-                let of = [
-                    Op::Write,
-                    Op::SyncData,
-                    Op::SyncAll,
-                    Op::Truncate,
-                    Op::Allocate,
-                    Op::Create,
-                    Op::Rename,
-                    Op::SyncFolder,
-                    Op::Read,
-                ];
-                let of = if self.random.one_in(3) { None } else { Some(of[self.random.below(of.len())]) };
-                let times = if self.random.one_in(2) { 1 } else { 1 + self.random.below(20) };
-                let errno = ERRORS[self.random.below(ERRORS.len())];
-                Fate::Fails {
-                    at: if of.is_some() { 0 } else { at },
-                    times: if of.is_some() { times + 9 } else { times },
-                    of,
-                    errno,
-                    after,
-                }
-            }
-            _ => Fate::Undisturbed,
-        }
-    }
-
     /// What is seen now.
     fn look(&mut self) -> Result<Contents, String> {
         let which = self.random.below(2);
@@ -423,18 +340,5 @@ impl History {
         whole(&vault)?;
         self.handles[0] = Some((process, vault));
         Ok(())
-    }
-}
-
-impl Reader {
-    fn peek(&mut self) {
-        self.peeks += 1;
-        match read(&self.vault, &mut self.seen) {
-            Ok(found) if self.possible.contains(&found) => {}
-            Ok(found) => {
-                self.wrong = Some(differs("a reader", &found, &[&self.possible[0], &self.possible[1]]));
-            }
-            Err(error) => self.wrong = Some(error),
-        }
     }
 }
