@@ -52,7 +52,7 @@ impl Vault {
 impl Shared {
     /// The list of ways in, as it is now.
     pub(super) fn ways(&self) -> Result<Ways, StoreError> {
-        let view = self.current()?;
+        let view = self.latest()?;
         view::read_ways(&view, &self.keys, &self.place.file)
     }
 

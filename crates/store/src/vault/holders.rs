@@ -59,7 +59,7 @@ impl Vault {
     ///
     /// Those of any read, and [`StoreError::Io`] if the lock file cannot be looked at.
     pub fn locks(&self) -> Result<Vec<VaultLock>, StoreError> {
-        let view = self.shared.current()?;
+        let view = self.shared.latest()?;
         let name = |byte| self.shared.name_of_lease(&view, byte);
         held(&self.shared.disk, &self.shared.place, &name)
     }

@@ -16,8 +16,9 @@ const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM0
 const RECIPIENT: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
 
 const ENTRIES: u64 = 100_000;
-/// Said of a vault of so many entries, beyond what Argon2id takes.
-const LIMIT: u64 = 64 * 1024 * 1024;
+/// An open vault of so many entries takes less than 64 MiB beyond Argon2id (`cargo xtask bench vault`); two handles that
+/// both write, beside sixteen readers, not much more.
+const LIMIT: u64 = 96 * 1024 * 1024;
 /// Where the process finds the vault that it is to use.
 const PLACE: &str = "TOKENKEEP_TEST_LARGE_VAULT";
 

@@ -33,7 +33,7 @@ impl VaultLease {
         let held = lock::take(&shared.disk, &shared.place.lock, &ranges, wait)
             .await?
             .ok_or(StoreError::LeaseHeld { waited: wait })?;
-        if shared.is_distrusted()? {
+        if shared.has_distrusted() {
             // It is to be written anew, which may need more space than the put is promised: better now than then.
             let writer = writer(shared).await?;
             let shared = Arc::clone(shared);

@@ -197,7 +197,7 @@ pub(super) enum Made {
 impl Shared {
     fn plan_rekey(&self, rekey: Rekey) -> Result<RekeyPlan, StoreError> {
         let (list, found, header) = {
-            let view = self.current()?;
+            let view = self.latest()?;
             let list = view::read_ways(&view, &self.keys, &self.place.file)?;
             (list, view::found_ways(&view), view.log.header)
         };

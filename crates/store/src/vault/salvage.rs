@@ -54,6 +54,11 @@ pub(super) fn load(
         log.end = first as u64;
         log.live = log.end;
     }
+    if log.end > facts.len {
+        // Less than a header is left.
+        log.end = facts.len;
+        log.live = facts.len;
+    }
     log.scan(&file, facts.len, keys, met).map_err(|error| scan_failed(&place.file, error))?;
     Ok((View { file: std::sync::Arc::new(file), id: facts.id, log, allocated_until: 0 }, damage))
 }

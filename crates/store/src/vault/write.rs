@@ -89,9 +89,9 @@ impl Shared {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) == Some(id)
     }
 
-    /// Whether the file is to be written anew before anything is written to it.
-    pub(super) fn is_distrusted(&self) -> Result<bool, StoreError> {
-        Ok(self.distrusts(self.current()?.id))
+    /// Whether a file is distrusted: then the next writer looks if it is still that one. Waits for nobody.
+    pub(super) fn has_distrusted(&self) -> bool {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub(super) fn distrust(&self, id: FileId) {

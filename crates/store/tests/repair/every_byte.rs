@@ -134,6 +134,12 @@ async fn a_sector_of_zeros_hides_nothing_that_is_whole_but_by_the_rule_and_is_re
             }
             let salvage = salvage(&scene, &what).await;
             let found = salvage.report();
+            let last = report.frames.last().unwrap();
+            if found.is_whole() && found.torn_tail.is_some_and(|(offset, _)| offset == last.offset) {
+                // A sector of the last frame that was never written cannot be told from one that was wiped.
+                assert!(overlaps(&range(last), &sector) && last.kind == Some(FrameKind::Note), "{what}");
+                continue;
+            }
             assert!(!found.is_whole(), "{what}: it is not named");
             let plan = salvage.plan(false);
             let lost = names(&plan.lost);
