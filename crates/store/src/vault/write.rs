@@ -60,13 +60,14 @@ impl Shared {
             self.rewrite(&mut view, Rewrite::default())?;
         }
         // Before anything is compared: they may read the file once more.
+        self.look_at_last(&mut view)?;
         self.cut_tail(&mut view)?;
         self.settle(&mut view)?;
         Ok(view)
     }
 
     /// Opens the file for writing if that was not possible, or not tried, before.
-    fn ensure_writable(&self, view: &mut View) -> Result<(), StoreError> {
+    pub(super) fn ensure_writable(&self, view: &mut View) -> Result<(), StoreError> {
         if !view.file.writable() {
             let file = self
                 .disk
