@@ -13,7 +13,7 @@ use super::frame::{FRAME_MAGIC, HEAD_LEN, Head, MAX_BODY_LEN};
 use super::log::{HeadState, Met};
 use super::place;
 use super::rewrite::Rewrite;
-use super::view::{Shared, View};
+use super::view::{self, Shared, View};
 use crate::StoreError;
 
 /// A mark of a revision that was used up says nothing if it is further ahead than this.
@@ -64,6 +64,20 @@ impl Shared {
             self.set_clean(Some(Clean::of(&after)));
         }
         done
+    }
+
+    /// Reads the file again if the last frame is not there any more as this handle knows it. Where a sync failed, what the
+    /// system held of it in memory may be gone, while the file's length is the same.
+    pub(super) fn look_at_last(&self, view: &mut View) -> Result<(), StoreError> {
+        let facts = view.file.facts().map_err(|error| place::io("reading", &self.place.file, error))?;
+        if self.clean() != Some(Clean::of(&facts))
+            && let Some(Met { kind, tag, at }) = view.log.last
+            && view::read_body(&view.file, kind, &tag, at).is_err()
+        {
+            self.reload(view)?;
+            return self.ensure_writable(view);
+        }
+        Ok(())
     }
 
     /// Makes durable what is in the file, if anybody else may have had a hand in it since this handle did so itself.

@@ -60,6 +60,7 @@ impl Shared {
             self.rewrite(&mut view, Rewrite::default())?;
         }
         // Before anything is compared: they may read the file once more.
+        self.look_at_last(&mut view)?;
         self.cut_tail(&mut view)?;
         if view.log.has_cut_body {
             self.rewrite(&mut view, Rewrite::default())?;
@@ -69,7 +70,7 @@ impl Shared {
     }
 
     /// Opens the file for writing if that was not possible, or not tried, before.
-    fn ensure_writable(&self, view: &mut View) -> Result<(), StoreError> {
+    pub(super) fn ensure_writable(&self, view: &mut View) -> Result<(), StoreError> {
         if !view.file.writable() {
             let file = self
                 .disk

@@ -182,6 +182,10 @@ impl Model {
         if !possible.contains(&found) {
             return Err(differs("read from the disk again", found, &possible));
         }
+        if *found != self.visible {
+            // A frame is gone whose sync failed, and that could not even be cut off: nothing tells that it was there.
+            self.seen.power_lost(&self.told, found);
+        }
         self.visible = found.clone();
         Ok(())
     }
