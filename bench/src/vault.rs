@@ -47,7 +47,7 @@ pub(crate) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> 
             read::measure(plan, stage, report, &filled).await?;
         }
         if rows.memory {
-            memory::measure(stage, report, &filled)?;
+            memory::measure(report, &filled)?;
         }
         // Last: it takes entries away.
         if rows.remove {

@@ -55,7 +55,12 @@ impl<V: Held> Default for Part<V> {
 impl<V: Held> Clone for Part<V> {
     fn clone(&self) -> Self {
         let mut copy = Self::default();
-        copy.0.extend(&self.0);
+        // Bytes are copied where both have the same room; else what is there is filled, if it is enough.
+        if copy.0.capacity() != self.0.capacity() && copy.0.capacity() >= self.0.len() {
+            copy.0.extend(&self.0);
+        } else {
+            copy.0.clone_from(&self.0);
+        }
         copy
     }
 }
