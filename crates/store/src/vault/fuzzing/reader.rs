@@ -168,9 +168,8 @@ fn write(path: &Path, vault: &Vault, report: &VaultReport, used: u64, before: &[
     assert_eq!(rewritten.torn_tail, None);
     assert!(rewritten.damaged().count() <= report.damaged().count(), "writing anew made damage");
     // A way in that is not listed goes when the ways in are next changed.
-    let dead = |frame: &&crate::VaultFrame| {
-        frame.state == FrameState::Dead && frame.kind != Some(FrameKind::WayIn)
-    };
+    let dead =
+        |frame: &&crate::VaultFrame| frame.state == FrameState::Dead && frame.kind != Some(FrameKind::WayIn);
     let dead: Vec<_> = rewritten.frames.iter().filter(dead).collect();
     assert!(rewritten.damaged().count() > 0 || dead.is_empty(), "writing anew kept {dead:?}");
 
