@@ -215,7 +215,11 @@ impl Log {
         // As many frames as could have been there may have used up as many seqs.
         self.next_seq = self.next_seq.saturating_add(len / HEAD_LEN as u64 + 1);
         self.live += len;
-        self.damage.push(Damage { offset, len });
+        match self.damage.last_mut() {
+            // What a rewrite puts behind damage to mark its end belongs to it.
+            Some(before) if before.offset + before.len == offset => before.len += len,
+            _ => self.damage.push(Damage { offset, len }),
+        }
         self.last = None;
         self.end = offset + len;
     }
