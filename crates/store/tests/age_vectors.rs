@@ -11,6 +11,7 @@
 //! | `hybrid…` (18) | keys of that kind open no vault, and their text is no identity that is read |
 //! | `scrypt…` (25) | a passphrase has a stanza of its own, whose costs are bounded over all ways in; `ways_in.rs` is about it |
 //! | `stream_…`, compressed (19) | payloads of more than one chunk, 64 KiB: a way in has at most 16 KiB, which `unwrap.rs` checks |
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! Adding ways in: what is refused, what stays, and that nobody waits for a passphrase to be made costly.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! A copy of a vault: exact, encrypted to whom it is for, and never more than was there.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

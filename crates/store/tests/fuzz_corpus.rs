@@ -1,4 +1,5 @@
 //! Every input that fuzzing kept, through the same functions: what was found once is looked for ever after.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "fuzzing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

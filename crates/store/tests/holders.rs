@@ -1,4 +1,5 @@
 //! Which locks are held and by whom, as the system tells it.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,5 +1,6 @@
 //! A process that has used a vault keeps nothing of it in memory: no key, no passphrase, no value. It reads its own
 //! memory to tell, the stacks of threads that have ended included, and finds what was planted there.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests")]
 

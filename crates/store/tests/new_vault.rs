@@ -1,4 +1,5 @@
 //! Making a vault that cannot be made leaves nothing behind: no folder, and no key with a keychain.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

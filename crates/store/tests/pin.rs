@@ -1,4 +1,5 @@
 //! The key pin: which vault is taken, which is refused, and by what.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! Ways in that an age plugin makes and opens: one that works, and every way in which one can fail.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "plugin", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! Changing the keys: what stays, what is lost and said to be, who is locked out, and that no crash loses anything.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,5 +1,6 @@
 //! `kill -9` of processes that change the keys again and again: the vault opens with the old or the new ones, by the
 //! key, by the keychain's key and under its pin, and every entry is there.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

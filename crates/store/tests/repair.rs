@@ -1,4 +1,5 @@
 //! Whatever is damaged is named, hides nothing else, and a repair saves all the rest.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(feature = "vault")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! The reader in `second_reader/reader.py`, written from `docs/vault-format.md` alone, reads what the store reads.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
 

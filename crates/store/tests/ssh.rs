@@ -1,4 +1,5 @@
 //! SSH keys as ways in: keys that `ssh-keygen` made, and stock `age` as the second reader.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "ssh", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
 

@@ -1,4 +1,5 @@
 //! The `age` of the system opens a vault's ways in, as `docs/vault-format.md` says.
+#![allow(clippy::disallowed_methods, reason = "tests")]
 #![cfg(all(feature = "vault", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
 

@@ -1,6 +1,12 @@
 //! A vault of a hundred thousand entries: what it takes of memory, however it is used.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

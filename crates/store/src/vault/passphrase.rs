@@ -151,6 +151,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
     use std::path::Path;
 
     use super::super::{Unlock, VaultOptions};

@@ -321,6 +321,8 @@ fn shown(way: &ListedWay) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
     use super::super::frame::{FrameKind, Tag, frame};
     use super::super::lock::{Held, WRITER};
     use super::super::{RecoveryKey, VaultOptions};
