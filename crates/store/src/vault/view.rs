@@ -304,13 +304,18 @@ impl Shared {
             .map_err(|why| format!("the removal at byte {} of the vault: {why}", at.offset))
     }
 
-    /// A note that cannot be read is no note.
+    /// A note that cannot be read, and not when the file is read once more either, is no note.
     pub(super) fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
         let tag = self.keys.tag_of(key.as_str());
-        let view = self.current()?;
-        let Some(at) = view.log.note(&tag) else { return Ok(None) };
-        let record = read_record(&view.file, &self.keys, FrameKind::Note, &tag, at);
-        Ok(record.ok().and_then(|record| Note::new(record.value().to_vec()).ok()))
+        let found = self.twice(|view| {
+            let Some(at) = view.log.note(&tag) else { return Ok(None) };
+            let record = read_record(&view.file, &self.keys, FrameKind::Note, &tag, at)?;
+            Ok(Note::new(record.value().to_vec()).ok())
+        });
+        match found {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     pub(super) fn keys(&self) -> Result<Vec<Key>, StoreError> {
