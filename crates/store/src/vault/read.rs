@@ -62,14 +62,20 @@ impl Shared {
     /// The note, or `None` if that takes more than a glance.
     pub(super) fn glance_at_note(&self, key: &Key) -> Option<Option<Note>> {
         let tag = self.keys.tag_of(key.as_str());
-        let found = self.glance(|view| Ok(find_note(view, &tag)))?;
-        Some(found.and_then(|found| self.read_note(&tag, &found)))
+        match self.glance(|view| Ok(find_note(view, &tag)))? {
+            None => Some(None),
+            Some(found) => self.read_note(&tag, &found).ok().map(Some),
+        }
     }
 
+    /// A note that cannot be read, and not when the file is read once more either, is no note.
     pub(super) fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
         let tag = self.keys.tag_of(key.as_str());
-        let found = self.thoroughly(|view| Ok(find_note(view, &tag)), Ok)?;
-        Ok(found.and_then(|found| self.read_note(&tag, &found)))
+        let read = |found: Option<Found>| found.map(|found| self.read_note(&tag, &found)).transpose();
+        match self.thoroughly(|view| Ok(find_note(view, &tag)), read) {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// The keys, or `None` if that takes more than a glance.
@@ -96,10 +102,9 @@ impl Shared {
         Ok(Entry::new(Secret::from(record.value()), Revision::new(at.seq)))
     }
 
-    /// A note that cannot be read is no note.
-    fn read_note(&self, tag: &Tag, found: &Found) -> Option<Note> {
-        let record = read_record(&found.file, &self.keys, FrameKind::Note, tag, found.at).ok()?;
-        Note::new(record.value().to_vec()).ok()
+    fn read_note(&self, tag: &Tag, found: &Found) -> Result<Note, String> {
+        let record = read_record(&found.file, &self.keys, FrameKind::Note, tag, found.at)?;
+        Note::new(record.value().to_vec()).map_err(|error| error.to_string())
     }
 
     fn read_keys(&self, view: &View) -> Result<Vec<Key>, String> {
