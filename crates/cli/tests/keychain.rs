@@ -77,8 +77,9 @@ fn an_item_that_is_deleted_is_said_and_the_recovery_key_opens() {
         let run = |args: &[&str]| run(&world, Some(&bus), args);
         let (secret, recipient) = identity();
         world.file("recovery", &secret);
-        let made = run(&["vault", "init", "--recipient", &recipient, "--json"]).ends(0).json();
-        assert_eq!(made["opened_by"], "the OS keychain");
+        let made = run(&["vault", "init", "--recipient", &recipient, "--keychain", "--json"]).ends(0).json();
+        let kinds: Vec<_> = made["ways"].as_array().unwrap().iter().map(|way| way["kind"].clone()).collect();
+        assert_eq!(kinds, ["x25519", "keychain"]);
         run(&["list"]).ends(0);
 
         let key_id: String = made["key_id"].as_str().unwrap().to_owned();

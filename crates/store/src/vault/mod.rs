@@ -221,7 +221,7 @@ impl VaultOptions {
         made.frames.iter().try_for_each(|frame| new.push(frame))?;
         new.push(&frame::frame(FrameKind::Ways, 1, Tag::NONE, &made.sealed_list))?;
         // Before the vault is there: what opens it by a public key may come at once.
-        let expected = self.pin.expect(&place, made.keys.id());
+        let expected = self.pin.expect(&place, None, made.keys.id());
         let finished = new.finish();
         // The file may be there though something failed, and a keychain may have the only way in to it.
         if finished.is_ok() || Place::vacant(&self.disk, path).is_err() {

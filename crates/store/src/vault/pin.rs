@@ -194,10 +194,14 @@ impl KeyPin {
         self.set(place, &[found])
     }
 
-    /// Before the file with `new` is put in place: what was pinned, and `new` too.
-    pub(super) fn expect(&self, place: &Place, new: KeyId) -> Result<(), String> {
+    /// Before the file with `new` is put in place of the one with `old`, if there is one: both are pinned. A vault that is
+    /// new leaves what was pinned.
+    pub(super) fn expect(&self, place: &Place, old: Option<KeyId>, new: KeyId) -> Result<(), String> {
         for file in self.files() {
-            let mut ids = read(file).ok().flatten().unwrap_or_default();
+            let mut ids = match old {
+                Some(old) => vec![old],
+                None => read(file).ok().flatten().unwrap_or_default(),
+            };
             if !ids.contains(&new) {
                 ids.push(new);
             }

@@ -167,31 +167,29 @@ impl Shared {
         found.and_then(read).map_err(|what| StoreError::Corrupt { what })
     }
 
-    /// What readers know, caught up with the file, however much there is to read. Waits for no writer.
+    /// What readers know, caught up with the file, however much there is to read. Waits for no writer. What comes back is
+    /// what was looked at: a view that was taken in before it may be put back in its place meanwhile.
     pub(super) fn latest(&self) -> Result<MutexGuard<'_, View>, StoreError> {
-        self.catch_up()?;
-        Ok(self.lock_seen())
-    }
-
-    /// Takes in what others did to the file. Nobody waits for it but those who want the same.
-    fn catch_up(&self) -> Result<(), StoreError> {
+        // Nobody waits for it but those who want the same.
         let _scanning = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
         let facts =
             self.disk.facts(&self.place.file).map_err(|error| place::unreadable(&self.place.file, error))?;
         let mut seen = self.lock_seen();
-        if facts.id != seen.id || facts.len < seen.log.end {
+        let view = if facts.id != seen.id || facts.len < seen.log.end {
             drop(seen);
-            self.see(self.loaded()?);
-            return Ok(());
-        }
-        if facts.len - seen.log.end <= GLANCE_BYTES {
-            return self.scan_on(&mut seen, facts.len);
-        }
-        let mut view = seen.clone();
-        drop(seen);
-        self.scan_on(&mut view, facts.len)?;
-        self.see(view);
-        Ok(())
+            self.loaded()?
+        } else if facts.len - seen.log.end <= GLANCE_BYTES {
+            self.scan_on(&mut seen, facts.len)?;
+            return Ok(seen);
+        } else {
+            let mut view = seen.clone();
+            drop(seen);
+            self.scan_on(&mut view, facts.len)?;
+            view
+        };
+        let mut seen = self.lock_seen();
+        *seen = view;
+        Ok(seen)
     }
 
     /// Takes in what was appended to the file, which now ends at `len`.

@@ -42,7 +42,7 @@ impl Shared {
         let had_keychain = plan.list.ways.iter().any(|way| way.kind() == WayKind::Keychain);
         let keychain = plan.rekey.keychain.as_ref().filter(|_| had_keychain);
         let gives_keychain_a_key = made.iter().any(|made| matches!(made, Made::ByKeychain(..)));
-        self.expect_pin(new)?;
+        self.expect_pin(old, new)?;
         // From here on either file is taken, whichever a crash leaves in place.
         let kept = plan.list.ways.iter().zip(&plan.fates).filter(|(_, fate)| fate.is_kept());
         let opened_at = kept.map(|(way, _)| way).position(|way| *way.digest() == plan.opened_by);
@@ -53,8 +53,8 @@ impl Shared {
         });
         let opened_by = match resealed {
             Ok(opened_by) => opened_by,
-            // The new file is in place and may not be durable: the keychain and the pin serve both.
-            Err(error) if pin::key_id_at(&self.disk, &self.place) == Some(new) => return Err(error),
+            // The new file is in place and may not be durable, or nobody can tell: the keychain and the pin serve both.
+            Err(error) if pin::key_id_at(&self.disk, &self.place) != Some(old) => return Err(error),
             Err(error) => {
                 self.pin.unexpect(&self.place, new);
                 if let Some(keychain) = keychain.filter(|_| gives_keychain_a_key) {
@@ -89,8 +89,8 @@ impl Shared {
 
     /// Pins the new key id besides the old one. A pin that is there and cannot be written would refuse the new file to
     /// everyone who comes with a public key.
-    fn expect_pin(&self, new: KeyId) -> Result<(), StoreError> {
-        match (self.pin.expect(&self.place, new), self.pin.files().first()) {
+    fn expect_pin(&self, old: KeyId, new: KeyId) -> Result<(), StoreError> {
+        match (self.pin.expect(&self.place, Some(old), new), self.pin.files().first()) {
             (Err(reason), Some(file)) if !self.pin.pinned().is_empty() => {
                 Err(StoreError::NotWritable { path: file.clone(), reason })
             }

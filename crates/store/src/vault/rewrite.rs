@@ -95,6 +95,7 @@ impl Shared {
         match &finished {
             Ok(()) => {
                 refreshed.map_err(unconfirmed)?;
+                self.trust_again();
                 self.mark_clean(view);
             }
             // After a power cut the folder may still name the old file: nothing that is appended here is durable.

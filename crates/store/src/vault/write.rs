@@ -95,6 +95,11 @@ impl Shared {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// After the file was written anew: whatever was distrusted is gone, and its inode may be another file's.
+    pub(super) fn trust_again(&self) {
+        *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(super) fn distrust(&self, id: FileId) {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
