@@ -72,6 +72,15 @@ impl Output {
         }
     }
 
+    /// As [`Output::note`]; but what a question is about is told however quiet the run is: nobody is asked blindly.
+    pub(crate) fn before_asking(self, asks: bool, text: impl fmt::Display) {
+        if asks {
+            say(text);
+        } else {
+            self.note(text);
+        }
+    }
+
     /// Tells why the command failed. As JSON with `--json`.
     pub(crate) fn error(self, error: &CommandError) {
         if error.exit == Exit::Done {

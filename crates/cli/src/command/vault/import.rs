@@ -142,10 +142,10 @@ fn warn(
     let replaced: Vec<_> =
         newer.iter().filter(|(_, newer)| **newer && args.replace).map(|(key, _)| key).collect();
     for key in &replaced {
-        context.output.note(format_args!(
-            "{}: what is stored here is newer than the export's.",
-            record::name(Some(key))
-        ));
+        context.output.before_asking(
+            !args.yes && context.prompt.allowed(),
+            format_args!("{}: what is stored here is newer than the export's.", record::name(Some(key))),
+        );
     }
     if replaced.is_empty() || args.yes {
         return Ok(());

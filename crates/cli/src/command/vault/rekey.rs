@@ -130,17 +130,19 @@ pub(super) async fn carry_out(
     command: &str,
 ) -> Result<Changed, CommandError> {
     let (kept, dropped, removed) = (plan.kept(), plan.dropped(), plan.removed());
-    context.output.note(format_args!("The keys of the vault at {} are changed.", vault.path().display()));
+    let asks = !args.yes && context.prompt.refusal().is_none();
+    let tell = |text: std::fmt::Arguments<'_>| context.output.before_asking(asks, text);
+    tell(format_args!("The keys of the vault at {} are changed.", vault.path().display()));
     for (fate, ways) in
         [("stays", &kept), ("is removed", &removed), ("is dropped, since it was not given again", &dropped)]
     {
         for way in ways {
-            context.output.note(format_args!("  {fate}: {}", way_line(way)));
+            tell(format_args!("  {fate}: {}", way_line(way)));
         }
     }
-    context
-        .output
-        .note("Processes that have it open must open it again. Older copies of the file open as before.");
+    tell(format_args!(
+        "Processes that have it open must open it again. Older copies of the file open as before."
+    ));
     confirm(context, args.yes, command)?;
     let previous = vault.key_id();
     let vault = vault.rekey(plan).await?;

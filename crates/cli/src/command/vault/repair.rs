@@ -129,7 +129,7 @@ fn ask(context: &Context, plan: &RepairPlan) -> Result<(), CommandError> {
         ));
     }
     for line in lines(plan) {
-        context.output.note(line);
+        context.output.before_asking(true, line);
     }
     let answer = context.prompt.line("Repair the vault? [y/N] ").map_err(unreadable)?;
     if matches!(answer.to_lowercase().as_str(), "y" | "yes") {

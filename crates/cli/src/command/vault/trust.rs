@@ -97,12 +97,14 @@ fn ask(context: &Context, report: &PinReport) -> Result<(), CommandError> {
         ));
     }
     let pinned: Vec<_> = report.pinned.iter().map(KeyId::to_string).collect();
-    context.output.note(fields(&[
+    let fields = fields(&[
         ("vault", Some(report.vault.display().to_string())),
         ("pinned", Some(pinned.join(" or ")).filter(|ids| !ids.is_empty())),
         ("found", Some(report.found.to_string())),
-    ]));
-    context.output.note(
+    ]);
+    context.output.before_asking(true, fields);
+    context.output.before_asking(
+        true,
         "If its keys were changed on another machine, or it was made anew, the id that is found is right. If you know \
          of neither, somebody may have put a vault of their own here, to read what you store next.",
     );
