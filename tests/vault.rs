@@ -559,7 +559,11 @@ fn a_failed_sync_loses_nothing() {
     let faulty = |inject: &str, arguments: &[&str]| {
         let command = home.command(arguments);
         let mut traced = Command::new("strace");
-        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", inject, "--"]);
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+        for inject in inject.split(' ') {
+            traced.args(["-e", inject]);
+        }
+        traced.arg("--");
         traced.arg(command.get_program()).args(command.get_args()).env_clear();
         traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         traced
@@ -575,16 +579,32 @@ fn a_failed_sync_loses_nothing() {
         Ran::from(faulty(&inject, &["renew"]).output().unwrap()).ends(0);
         works(&home);
     }
-    // A disk that comes round: the new tokens are written again and again until they are durable.
+    // One that fails from the beginning is found before anything is sent.
     mock.reset_counters();
-    let ran =
-        Ran::from(faulty("inject=fsync,fdatasync:error=EIO:when=1..6", &["renew"]).output().unwrap()).ends(0);
+    let ran = Ran::from(faulty(always, &["renew", "--json"]).output().unwrap()).ends(6);
+    let last: serde_json::Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (last["error"]["code"].as_str(), mock.counters().refreshes()),
+        (Some("unsynced"), 0),
+        "{ran:#?}"
+    );
+    works(&home);
+    // A disk that comes round: the new tokens are written again and again until they are durable. The syncs before: what
+    // was found in the vault, its folder, and the note that a request is about to be sent.
+    mock.reset_counters();
+    let ran = Ran::from(
+        faulty("inject=fdatasync:error=EIO:when=3..8 inject=fsync:error=EIO:when=2..7", &["renew"])
+            .output()
+            .unwrap(),
+    )
+    .ends(0);
     assert!(ran.stderr.contains("could not be stored; trying again"), "{ran:#?}");
     assert_eq!(mock.counters().refreshes(), 1);
     works(&home);
     // One that does not: it is told as what it is, and what was stored stays, for the issuer's overlap.
     let before = home.stored_refresh_token().unwrap();
-    let ran = Ran::from(faulty(always, &["renew", "--json", "--timeout", "3s"]).output().unwrap()).ends(6);
+    let later = "inject=fdatasync:error=EIO:when=3+ inject=fsync:error=EIO:when=2+";
+    let ran = Ran::from(faulty(later, &["renew", "--json", "--timeout", "3s"]).output().unwrap()).ends(6);
     let last: serde_json::Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
     assert_eq!(last["error"]["code"], "not_saved", "{ran:#?}");
     assert!(last["error"]["help"].as_str().unwrap().contains("writable"), "{ran:#?}");
