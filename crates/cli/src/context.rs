@@ -42,6 +42,12 @@ impl Context {
         self.global.timeout.or_else(|| self.config.timeout.as_ref().map(|setting| setting.value))
     }
 
+    /// How long a command waits for renewals that are under way: a minute, in which one ends, unless told otherwise. It is
+    /// to end before the command does, which could not say whom it waited for.
+    pub(crate) fn lease_wait(&self) -> Duration {
+        self.timeout().map_or(Duration::from_secs(60), |limit| limit.mul_f32(0.9))
+    }
+
     /// Whether the vault's passphrase is to be read from standard input.
     pub(crate) fn passphrase_from_stdin(&self) -> bool {
         self.global.passphrase_file.as_deref() == Some(input::STDIN.as_ref())

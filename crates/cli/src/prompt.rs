@@ -83,9 +83,7 @@ impl Prompt {
         }
         Ok(line.trim().to_owned())
     }
-}
 
-impl Prompt {
     /// Asks whether to go on; anything but `y` or `yes` is a no.
     ///
     /// # Errors

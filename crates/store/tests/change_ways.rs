@@ -5,13 +5,11 @@
 
 mod scene;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use scene::{RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
+use scene::{Chain, RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
 use tokenkeep_store::{
-    Costs, Expected, KeyId, Keychain, NewWayIn, Opener, SecretStore, SecretString, StoreError, Unlock, Vault,
-    WayKind,
+    Costs, Expected, Keychain, NewWayIn, Opener, SecretStore, StoreError, Unlock, Vault, WayKind,
 };
 
 fn passphrase(text: &str) -> Unlock {
@@ -22,25 +20,6 @@ fn new_key() -> (String, String) {
     use age::secrecy::ExposeSecret;
     let identity = age::x25519::Identity::generate();
     (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
-}
-
-#[derive(Debug, Default)]
-struct Chain(Mutex<HashMap<KeyId, SecretString>>);
-
-impl Keychain for Chain {
-    fn load(&self, key_id: KeyId) -> Result<Option<SecretString>, StoreError> {
-        Ok(self.0.lock().unwrap().get(&key_id).cloned())
-    }
-
-    fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError> {
-        self.0.lock().unwrap().insert(key_id, identity.clone());
-        Ok(())
-    }
-
-    fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
-        self.0.lock().unwrap().remove(&key_id);
-        Ok(())
-    }
 }
 
 #[tokio::test]
@@ -161,7 +140,7 @@ async fn a_keychain_whose_way_in_was_not_written_keeps_no_key() {
     std::fs::create_dir(scene.path.with_file_name("sessions.vault.new")).unwrap();
     let added = scene.vault.add_way(NewWayIn::keychain(Arc::clone(&chain) as Arc<dyn Keychain>)).await;
     assert!(added.is_err());
-    assert!(chain.0.lock().unwrap().is_empty());
+    assert!(chain.kept.lock().unwrap().is_empty());
     assert_eq!(scene.open().await.status().unwrap().ways.len(), 1);
 }
 

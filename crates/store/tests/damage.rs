@@ -16,6 +16,8 @@ mod forged;
 #[path = "damage/nobody.rs"]
 mod nobody;
 mod scene;
+#[path = "damage/torn.rs"]
+mod torn;
 #[path = "damage/ways.rs"]
 mod ways;
 

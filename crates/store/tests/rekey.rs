@@ -5,14 +5,12 @@
 
 mod scene;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use scene::{RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
+use scene::{Chain, RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
 use tokenkeep_store::{
-    Expected, KeyId, Keychain, NewWayIn, Note, Opener, Rekey, SecretStore, SecretString, StoreError, Unlock,
-    Vault, WayKind,
+    Expected, Keychain, NewWayIn, Note, Opener, Rekey, SecretStore, StoreError, Unlock, Vault, WayKind,
 };
 
 fn passphrase(text: &str) -> Unlock {
@@ -21,44 +19,6 @@ fn passphrase(text: &str) -> Unlock {
 
 async fn rekeyed(vault: &Vault, rekey: Rekey) -> Result<Vault, StoreError> {
     vault.rekey(vault.plan_rekey(rekey).await?).await
-}
-
-#[derive(Debug, Default)]
-struct Chain {
-    kept: Mutex<HashMap<KeyId, SecretString>>,
-    broken: Mutex<bool>,
-}
-
-impl Chain {
-    fn check(&self) -> Result<(), StoreError> {
-        match *self.broken.lock().unwrap() {
-            true => Err(StoreError::Keychain { reason: "it is locked".to_owned() }),
-            false => Ok(()),
-        }
-    }
-
-    fn ids(&self) -> Vec<KeyId> {
-        self.kept.lock().unwrap().keys().copied().collect()
-    }
-}
-
-impl Keychain for Chain {
-    fn load(&self, key_id: KeyId) -> Result<Option<SecretString>, StoreError> {
-        self.check()?;
-        Ok(self.kept.lock().unwrap().get(&key_id).cloned())
-    }
-
-    fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError> {
-        self.check()?;
-        self.kept.lock().unwrap().insert(key_id, identity.clone());
-        Ok(())
-    }
-
-    fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
-        self.check()?;
-        self.kept.lock().unwrap().remove(&key_id);
-        Ok(())
-    }
 }
 
 #[tokio::test]

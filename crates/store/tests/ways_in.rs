@@ -10,15 +10,14 @@
 
 mod scene;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use scene::{IDENTITY, RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
+use scene::{Chain, IDENTITY, RECIPIENT, Scene, cheap, cheap_passphrase, identity, key, value};
 use tokenkeep_clock::ManualClock;
 use tokenkeep_store::{
-    Costs, Expected, FrameKind, KeyId, Keychain, NewWayIn, Opener, SecretStore, SecretString, StoreError,
-    Unlock, Vault, VaultOptions, WayKind,
+    Costs, Expected, FrameKind, Keychain, NewWayIn, Opener, SecretStore, StoreError, Unlock, Vault,
+    VaultOptions, WayKind,
 };
 
 /// A key that opens nothing here.
@@ -286,37 +285,9 @@ async fn a_way_in_that_is_not_listed_opens_nothing() {
     assert_eq!(Vault::probe(&scene.path).unwrap().ways.len(), 2);
 }
 
-#[derive(Debug, Default)]
-struct FakeKeychain {
-    kept: Mutex<HashMap<KeyId, SecretString>>,
-    broken: Mutex<bool>,
-}
-
-impl FakeKeychain {
-    fn check(&self) -> Result<(), StoreError> {
-        match *self.broken.lock().unwrap() {
-            true => Err(StoreError::Keychain { reason: "it did not answer within 3 s".to_owned() }),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Keychain for FakeKeychain {
-    fn load(&self, key_id: KeyId) -> Result<Option<SecretString>, StoreError> {
-        self.check()?;
-        Ok(self.kept.lock().unwrap().get(&key_id).cloned())
-    }
-
-    fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError> {
-        self.check()?;
-        self.kept.lock().unwrap().insert(key_id, identity.clone());
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_keychain_keeps_a_key_under_the_vaults_id() {
-    let keychain = Arc::new(FakeKeychain::default());
+    let keychain = Arc::new(Chain::default());
     let scene = Scene::with(vec![NewWayIn::keychain(Arc::clone(&keychain) as Arc<dyn Keychain>)]).await;
     scene.vault.put(&key("a"), &value("kept"), Expected::Absent).await.unwrap();
     let unlock = Unlock::new(Opener::Keychain(Arc::clone(&keychain) as Arc<dyn Keychain>), "the keychain");
@@ -339,7 +310,7 @@ async fn a_keychain_keeps_a_key_under_the_vaults_id() {
 
 #[tokio::test]
 async fn a_keychain_that_takes_no_key_makes_no_vault() {
-    let keychain = Arc::new(FakeKeychain::default());
+    let keychain = Arc::new(Chain::default());
     *keychain.broken.lock().unwrap() = true;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("v");

@@ -238,7 +238,7 @@ fn read_json(json: &[u8]) -> Result<Export, StoreError> {
         return Err(StoreError::Invalid { what: "the export holds one entry twice".to_owned() });
     }
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(fields.exported_at)).unwrap_or(UNIX_EPOCH);
-    Ok(Export { at, key_id: fields.key_id.as_deref().and_then(key_id), entries })
+    Ok(Export { at, key_id: fields.key_id.as_deref().and_then(KeyId::parse), entries })
 }
 
 fn read_entry(fields: &EntryFields<'_>) -> Option<ExportedEntry> {
@@ -259,15 +259,4 @@ fn read_entry(fields: &EntryFields<'_>) -> Option<ExportedEntry> {
         value: Secret::new(std::mem::take(&mut *bytes)),
         note,
     })
-}
-
-fn key_id(text: &str) -> Option<KeyId> {
-    let mut id = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(KeyId::new(id))
 }

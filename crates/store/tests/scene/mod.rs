@@ -1,11 +1,15 @@
 //! A vault in a folder of its own, and what the tests do to its file.
-#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, clippy::print_stderr, reason = "each test file uses a part of it")]
+
+mod chain;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use tokenkeep_store::{Costs, Key, NewWayIn, Secret, StoreError, Unlock, Vault};
+
+pub(crate) use chain::Chain;
 
 /// A key pair made for these tests.
 pub(crate) const IDENTITY: &str =

@@ -23,7 +23,7 @@ Examples:
   tokenkeep vault export --recipient age1… --output sessions.age
   tokenkeep vault export --recipient age1… | ssh backup 'cat > sessions.age'")]
 pub(crate) struct ExportArgs {
-    /// Public key that the copy is encrypted to (age1…); repeatable
+    /// Public key that the copy is encrypted to (age1…, ssh-…); repeatable
     #[arg(long, short, value_name = "RECIPIENT")]
     recipient: Vec<String>,
 

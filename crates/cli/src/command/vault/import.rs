@@ -11,15 +11,11 @@ use tokenkeep::clock::SystemClock;
 use tokenkeep::store::{Expected, Export, ImportOutcome, Imported, Key, SecretStore, Unlock, Vault};
 use tokenkeep::{MemoryStore, Secret, Session};
 
-use super::record;
+use super::{question, record};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::input;
 use crate::moment::rfc3339;
-use crate::prompt::unreadable;
-
-/// How long an import waits for renewals that are under way, unless told otherwise.
-const LEASE_WAIT: Duration = Duration::from_secs(60);
 
 /// Store the sessions of an export.
 ///
@@ -92,8 +88,7 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<Exit, Co
     let export = vault.read_export(file, given.unwrap_or(opener)).await?;
     let newer = newer_here(&vault, &export).await;
     warn(context, args, &export, &newer)?;
-    let wait = context.timeout().map_or(LEASE_WAIT, |limit| limit.mul_f32(0.9));
-    let imported = vault.import(&export, args.replace, wait).await?;
+    let imported = vault.import(&export, args.replace, context.lease_wait()).await?;
     tell(context, &vault, &export, &newer, &imported)?;
     Ok(Exit::Done)
 }
@@ -156,11 +151,7 @@ fn warn(
             "tokenkeep vault import FILE, or tokenkeep vault import FILE --replace --yes",
         ));
     }
-    let answer = context.prompt.line("Replace them? [y/N] ").map_err(unreadable)?;
-    if matches!(answer.to_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(CommandError::new(Exit::Other, "declined", "nothing was changed", "tokenkeep vault import FILE"))
+    question::ask(context, "Replace them?", "nothing was changed", "tokenkeep vault import FILE")
 }
 
 fn tell(

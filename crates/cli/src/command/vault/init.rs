@@ -21,11 +21,11 @@ use crate::strength::Strength;
 #[command(after_help = "\
 Examples:
   tokenkeep vault init
-  tokenkeep vault init --recovery > recovery-key
+  (umask 077; tokenkeep vault init --recovery > recovery-key)
   tokenkeep vault init --recipient age1… --label ops --recovery
   tokenkeep vault init --passphrase --passphrase-file /run/secrets/vault")]
 pub(crate) struct InitArgs {
-    /// Public key of a way in (age1…); repeatable
+    /// Public key of a way in (age1…, ssh-…); repeatable
     ///
     /// Its private key opens the vault. It may be kept elsewhere, for the day when nothing else opens it.
     #[arg(long, value_name = "RECIPIENT")]

@@ -6,6 +6,7 @@ mod import;
 mod init;
 mod locks;
 mod passphrase;
+mod question;
 mod record;
 mod rekey;
 mod repair;

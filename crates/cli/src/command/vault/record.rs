@@ -109,13 +109,13 @@ pub(super) fn name(key: Option<&Key>) -> String {
 }
 
 /// What a way in is called to a person.
-pub(super) fn way_name(way: &CheckedWay) -> String {
-    let mut name = way.kind.name().to_owned();
-    if let Some(recipient) = &way.recipient {
+pub(super) fn way_name(kind: &str, recipient: Option<&str>, label: &str) -> String {
+    let mut name = kind.to_owned();
+    if let Some(recipient) = recipient {
         name.push_str(&format!(" {recipient}"));
     }
-    if !way.label.is_empty() {
-        name.push_str(&format!(" \"{}\"", printable(&way.label)));
+    if !label.is_empty() {
+        name.push_str(&format!(" \"{}\"", printable(label)));
     }
     name
 }

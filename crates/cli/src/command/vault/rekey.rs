@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use tokenkeep::store::{KeyId, Rekey, RekeyPlan, Unlock, Vault, WayIn};
 
+use crate::command::vault::question::confirm;
 use crate::command::vault::status::{WayFields, way_line, ways};
-use crate::command::vault::way::confirm;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::input;

@@ -1,20 +1,14 @@
 //! `tokenkeep vault repair`: saves what can be read of a damaged vault.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::Session;
 use tokenkeep::store::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, VaultReport, WayFate};
 
-use super::record;
+use super::{question, record};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::output::printable;
-use crate::prompt::unreadable;
-
-/// How long a repair waits for renewals that are under way, unless told otherwise. A renewal ends within a minute.
-const LEASE_WAIT: Duration = Duration::from_secs(60);
 
 /// Save what can be read of a damaged vault.
 ///
@@ -109,8 +103,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Co
 }
 
 async fn repair(context: &Context, salvage: &Salvage, plan: &RepairPlan) -> Result<Repaired, CommandError> {
-    let wait = context.timeout().map_or(LEASE_WAIT, |limit| limit.mul_f32(0.9));
-    salvage.repair(plan, wait).await.map_err(|error| match error {
+    salvage.repair(plan, context.lease_wait()).await.map_err(|error| match error {
         tokenkeep::StoreError::Conflict { .. } => CommandError::new(
             Exit::Other,
             "conflict",
@@ -131,11 +124,7 @@ fn ask(context: &Context, plan: &RepairPlan) -> Result<(), CommandError> {
     for line in lines(plan) {
         context.output.before_asking(true, line);
     }
-    let answer = context.prompt.line("Repair the vault? [y/N] ").map_err(unreadable)?;
-    if matches!(answer.to_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(CommandError::new(Exit::Other, "declined", "nothing was changed", "tokenkeep vault repair"))
+    question::ask(context, "Repair the vault?", "nothing was changed", "tokenkeep vault repair")
 }
 
 fn tell(
@@ -187,14 +176,18 @@ fn lines(plan: &RepairPlan) -> Vec<String> {
     }
     for way in &plan.ways {
         let fate = match way.fate {
-            WayFate::Dropped(reason) => format!("no longer a way in: {}: {reason}", way_name(way)),
-            WayFate::MadeAnew => format!("made again: way in by {}", way_name(way)),
+            WayFate::Dropped(reason) => format!("no longer a way in: {}: {reason}", name(way)),
+            WayFate::MadeAnew => format!("made again: way in by {}", name(way)),
             _ => continue,
         };
         lines.push(fate);
     }
     lines.push(format!("kept: {} entries", plan.kept));
     lines
+}
+
+fn name(way: &PlannedWay) -> String {
+    record::way_name(way.kind, way.recipient.as_deref(), &way.label)
 }
 
 fn of(entry: &AffectedEntry) -> String {
@@ -208,17 +201,6 @@ fn again(entry: &AffectedEntry) -> String {
         Some(name) => format!("; sign in again: tokenkeep login --session {}", printable(name)),
         None => String::new(),
     }
-}
-
-fn way_name(way: &PlannedWay) -> String {
-    let mut name = way.kind.to_owned();
-    if let Some(recipient) = &way.recipient {
-        name.push_str(&format!(" {recipient}"));
-    }
-    if !way.label.is_empty() {
-        name.push_str(&format!(" \"{}\"", printable(&way.label)));
-    }
-    name
 }
 
 fn json(report: &VaultReport, plan: &RepairPlan, repaired: Option<&Repaired>) -> RepairFields {

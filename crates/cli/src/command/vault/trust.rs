@@ -4,10 +4,10 @@ use clap::Args;
 use serde::Serialize;
 use tokenkeep::store::{KeyId, PinReport};
 
+use super::question;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::output::fields;
-use crate::prompt::unreadable;
 
 /// Take the vault that is there for the right one.
 ///
@@ -108,13 +108,10 @@ fn ask(context: &Context, report: &PinReport) -> Result<(), CommandError> {
         "If its keys were changed on another machine, or it was made anew, the id that is found is right. If you know \
          of neither, somebody may have put a vault of their own here, to read what you store next.",
     );
-    if context.prompt.confirms("Is the vault that is found the right one?").map_err(unreadable)? {
-        return Ok(());
-    }
-    Err(CommandError::new(
-        Exit::Other,
-        "declined",
+    question::ask(
+        context,
+        "Is the vault that is found the right one?",
         "nothing was trusted",
         "restore the right vault from a backup",
-    ))
+    )
 }

@@ -142,7 +142,10 @@ fn text(report: &VaultReport) -> String {
     }
     for way in report.ways.iter().filter(|way| way.state != WayState::Whole) {
         let reason = record::way_state(way.state).1.unwrap_or_default();
-        lines.push(format!("way in by {}: {reason}", record::way_name(way)));
+        lines.push(format!(
+            "way in by {}: {reason}",
+            record::way_name(way.kind.name(), way.recipient.as_deref(), &way.label)
+        ));
     }
     let is_entry = |frame: &&VaultFrame| matches!(frame.kind, Some(FrameKind::Put | FrameKind::Removed));
     let reported_as_entry = |frame: &&VaultFrame| is_entry(frame) && frame.counts;

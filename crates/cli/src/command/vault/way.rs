@@ -1,4 +1,4 @@
-//! What the commands about ways in share: making a recovery key, choosing costs, asking before keys are changed.
+//! What the commands about ways in share: making a recovery key and choosing costs.
 
 use std::time::Duration;
 
@@ -96,26 +96,4 @@ pub(super) fn unprinted(error: &CommandError) -> CommandError {
         format!("the recovery key could not be printed, so that nobody has it: {}", error.message),
         "tokenkeep vault ways remove recovery, or remove a vault that has no other way in; then make another key",
     )
-}
-
-/// Asks before something that cannot be undone. Where nobody can be asked, `--yes` has to say so.
-pub(super) fn confirm(context: &Context, yes: bool, command: &str) -> Result<(), CommandError> {
-    if yes {
-        return Ok(());
-    }
-    if let Some(why) = context.prompt.refusal() {
-        return Err(CommandError::usage(
-            format!("nobody can be asked whether to go on ({why})"),
-            format!("{command} --yes"),
-        ));
-    }
-    if context.prompt.confirms("Go on?").map_err(unreadable)? {
-        return Ok(());
-    }
-    Err(CommandError::new(
-        Exit::Other,
-        "declined",
-        "nothing was changed",
-        format!("{command}, and answer yes"),
-    ))
 }

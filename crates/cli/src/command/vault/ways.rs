@@ -45,10 +45,10 @@ struct ListArgs {}
 Examples:
   tokenkeep vault ways add --recipient age1… --label ops
   tokenkeep vault ways add --passphrase --new-passphrase-file /run/secrets/vault
-  tokenkeep vault ways add --recovery > recovery-key"
+  (umask 077; tokenkeep vault ways add --recovery > recovery-key)"
 )]
 struct AddArgs {
-    /// Public key whose private key shall open the vault (age1…)
+    /// Public key whose private key shall open the vault (age1…, ssh-…)
     #[arg(long, value_name = "RECIPIENT")]
     recipient: Option<String>,
 

@@ -1,37 +1,11 @@
 //! Files that no writer leaves whole: what is a torn tail and what is not, and what an enemy puts into a vault.
-#![cfg(feature = "vault")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    missing_docs,
-    reason = "tests"
-)]
 
-mod scene;
+use tokenkeep_store::Secret;
 
-use scene::{Scene, key, value};
-use tokenkeep_store::{Expected, FrameKind, Key, Secret, SecretStore, StoreError, Vault, VaultReport};
-
-/// What a key reads as: its value, nothing, or an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reads {
-    Value(Vec<u8>),
-    Nothing,
-    Corrupt,
-}
-
-async fn reads(vault: &Vault, key: &Key) -> Reads {
-    match vault.get(key).await {
-        Ok(Some(entry)) => Reads::Value(entry.value.expose().to_vec()),
-        Ok(None) => Reads::Nothing,
-        Err(StoreError::Corrupt { .. }) => Reads::Corrupt,
-        Err(other) => panic!("neither read nor corrupt: {other}"),
-    }
-}
+use super::*;
 
 /// A vault with entries `a` and `b`; its bytes, and its frames.
-async fn small_vault() -> (Scene, Vec<u8>, VaultReport) {
+async fn two_entries() -> (Scene, Vec<u8>, VaultReport) {
     let scene = Scene::in_memory().await;
     scene.vault.put(&key("b"), &value("the b"), Expected::Absent).await.unwrap();
     scene.vault.put(&key("a"), &value("the a"), Expected::Absent).await.unwrap();
@@ -133,7 +107,7 @@ fn forged(seq: u64, tag: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn a_forged_revision_near_the_end_of_all_makes_doubtful_and_leaves_the_vault_writable() {
     for seq in [u64::MAX, u64::MAX - 1, 1 << 50] {
-        let (scene, bytes, report) = small_vault().await;
+        let (scene, bytes, report) = two_entries().await;
         let of_a = report.frames.iter().rfind(|frame| frame.key == Some(key("a"))).unwrap();
         let tag = usize::try_from(of_a.offset).unwrap() + 16;
         scene.replace(&[&bytes[..], &forged(seq, &bytes[tag..tag + 16])].concat());
@@ -161,7 +135,7 @@ async fn a_forged_revision_near_the_end_of_all_makes_doubtful_and_leaves_the_vau
 
 #[tokio::test]
 async fn ways_in_beyond_any_number_or_length_are_passed_over() {
-    let (scene, bytes, report) = small_vault().await;
+    let (scene, bytes, report) = two_entries().await;
     let way = report.frames.iter().find(|frame| frame.kind == Some(FrameKind::WayIn)).unwrap();
     let (start, end) = (47, usize::try_from(way.offset + way.bytes).unwrap());
     let way = |body: &[u8]| {
