@@ -36,7 +36,10 @@ pub use store::{
 };
 pub use tokenkeep_secret::{Secret, SecretString};
 #[cfg(feature = "vault")]
-pub use unlock::{KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES};
+pub use unlock::{
+    KnownWays, Prompt, Question, Source, SourceReport, SourceState, Sources, UNLOCK_VARIABLES,
+    is_standard_input, read_secret_file,
+};
 #[cfg(feature = "plugin")]
 pub use vault::PluginIdentity;
 #[cfg(feature = "fuzzing")]
@@ -46,6 +49,6 @@ pub use vault::fuzzing;
 pub use vault::{
     AffectedEntry, CheckedWay, Compacted, Costs, Export, ExportedEntry, FrameKind, FrameState, ImportOutcome,
     Imported, KeyId, Keychain, LockedPart, NewWayIn, Opener, PinState, PlannedWay, ProbedWay, RecoveryKey,
-    Rekey, RekeyPlan, RepairPlan, Repaired, RoomState, Salvage, Unlock, Vault, VaultFrame, VaultLock,
+    Rekey, RekeyPlan, RepairPlan, Repaired, RoomState, Salvage, Seen, Unlock, Vault, VaultFrame, VaultLock,
     VaultOptions, VaultProbe, VaultReport, VaultStatus, WayFate, WayId, WayIn, WayKind, WayState,
 };

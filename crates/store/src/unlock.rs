@@ -254,7 +254,25 @@ impl Sources {
         }
     }
 
+    /// The source that decides, if that is one and it reads standard input, which can be read once. Reads nothing.
+    pub fn reads_standard_input(&self) -> Option<String> {
+        let looked_at = self.candidates();
+        let (name, place) = first_set(&looked_at)?;
+        let reads = match place {
+            Place::Descriptor(number) => descriptor::is_standard_input(number),
+            Place::Source(Source::IdentityFile(path) | Source::PassphraseFile(path), _) => {
+                read::is_standard_input(path)
+            }
+            _ => false,
+        };
+        reads.then(|| name.to_owned())
+    }
+
     fn fetch(&self, name: &str, place: &Place, question: Question<'_>) -> Result<Unlock, StoreError> {
+        // Before anything is started that would inherit it: a passphrase command now, an age plugin later.
+        if let Some(number) = self.environment.var(PASSPHRASE_FD) {
+            descriptor::withhold(&number);
+        }
         let opener = match place {
             Place::Source(source, trust) => self.read(source, *trust),
             Place::Descriptor(number) => descriptor::contents(number, self.limit).map(Opener::Passphrase),
@@ -305,6 +323,23 @@ impl Sources {
             Source::Keychain(keychain) => Ok(Opener::Keychain(Arc::clone(keychain))),
         }
     }
+}
+
+/// What is in the file at `path`, of at most `longest` bytes and without one newline at its end: a secret that is not
+/// what opens the vault now, from a file that is judged as those that do. `name` says where the path was given, such as
+/// `--new-passphrase-file`. A pipe is given 30 s to be filled.
+///
+/// # Errors
+///
+/// [`StoreError::UnlockSource`] if it cannot be read, is empty or too long, or if others can read or change it.
+pub fn read_secret_file(name: &str, path: &Path, longest: usize) -> Result<Secret, StoreError> {
+    read::file(path, Trust::Mode, longest, LIMIT)
+        .map_err(|reason| StoreError::UnlockSource { name: name.to_owned(), reason })
+}
+
+/// Whether `path` is one of the system's names for standard input, which can be read once.
+pub fn is_standard_input(path: &Path) -> bool {
+    read::is_standard_input(path)
 }
 
 const KEYCHAIN: &str = "the OS keychain";

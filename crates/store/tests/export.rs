@@ -5,11 +5,14 @@
 
 mod scene;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use scene::{RECIPIENT, Scene, cheap_passphrase, identity, key, value};
+use scene::{Chain, RECIPIENT, Scene, cheap_passphrase, identity, key, value};
 use tokenkeep_store::{
-    Expected, Export, ImportOutcome, Key, NewWayIn, Note, Secret, SecretStore, StoreError, Unlock, Vault,
+    Expected, Export, ImportOutcome, Imported, Key, NewWayIn, Note, Revision, Secret, SecretStore, Seen,
+    StoreError, Unlock, Vault,
 };
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -34,6 +37,29 @@ async fn odd(vault: &Vault) -> Vec<(Key, Secret)> {
     stored
 }
 
+/// Nothing is to be replaced.
+fn nothing() -> BTreeMap<Key, Seen> {
+    BTreeMap::new()
+}
+
+/// What whoever looks now sees of all that `export` holds.
+async fn seen(vault: &Vault, export: &Export) -> BTreeMap<Key, Seen> {
+    let mut seen = BTreeMap::new();
+    for entry in &export.entries {
+        let found = match vault.get(&entry.key).await {
+            Ok(stored) => stored.map_or(Seen::Absent, |stored| Seen::At(stored.revision)),
+            Err(StoreError::Corrupt { .. }) => Seen::Damaged,
+            Err(error) => panic!("{error}"),
+        };
+        seen.insert(entry.key.clone(), found);
+    }
+    seen
+}
+
+fn outcomes(imported: Vec<Imported>) -> Vec<ImportOutcome> {
+    imported.into_iter().map(|entry| entry.outcome).collect()
+}
+
 fn recipients(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
@@ -52,7 +78,7 @@ async fn a_copy_restores_every_entry_byte_for_byte_encrypted_or_not() {
         let target = Scene::in_memory().await;
         let read = target.vault.read_export(file.clone(), identity()).await.unwrap();
         assert_eq!(read.key_id, Some(scene.vault.key_id()));
-        let imported = target.vault.import(&read, false, WAIT).await.unwrap();
+        let imported = target.vault.import(&read, &nothing(), WAIT).await.unwrap();
         assert!(imported.iter().all(|entry| entry.outcome == ImportOutcome::Stored), "{imported:?}");
         assert_eq!(target.vault.keys().await.unwrap().len(), stored.len());
         for (key, value) in &stored {
@@ -61,7 +87,7 @@ async fn a_copy_restores_every_entry_byte_for_byte_encrypted_or_not() {
             assert_eq!(target.vault.note(key).await.unwrap(), scene.vault.note(key).await.unwrap());
         }
         // Once more: nothing is written twice.
-        let again = target.vault.import(&read, true, WAIT).await.unwrap();
+        let again = target.vault.import(&read, &seen(&target.vault, &read).await, WAIT).await.unwrap();
         assert!(again.iter().all(|entry| entry.outcome == ImportOutcome::Same), "{again:?}");
     }
 }
@@ -158,10 +184,7 @@ async fn what_is_there_stays_unless_it_is_to_be_replaced_and_nobody_renews_meanw
     let export = vault.export().await.unwrap();
     let newer = vault.put(&key("a"), &value("renewed"), Expected::Any).await.unwrap();
     vault.remove(&key("b"), Expected::Any).await.unwrap();
-    let outcomes = |imported: Vec<tokenkeep_store::Imported>| {
-        imported.into_iter().map(|entry| entry.outcome).collect::<Vec<_>>()
-    };
-    let imported = vault.import(&export, false, WAIT).await.unwrap();
+    let imported = vault.import(&export, &nothing(), WAIT).await.unwrap();
     assert_eq!(imported[0].revision, Some(newer));
     assert_eq!(outcomes(imported), [ImportOutcome::Kept, ImportOutcome::Stored, ImportOutcome::Same]);
     assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("renewed"));
@@ -175,21 +198,151 @@ async fn what_is_there_stays_unless_it_is_to_be_replaced_and_nobody_renews_meanw
     let opened = scene.open().await;
     let same = ImportOutcome::Same;
     assert_eq!(
-        outcomes(opened.import(&export, false, WAIT).await.unwrap()),
+        outcomes(opened.import(&export, &nothing(), WAIT).await.unwrap()),
         [ImportOutcome::Damaged, same, same]
     );
     assert_eq!(
-        outcomes(opened.import(&export, true, WAIT).await.unwrap()),
+        outcomes(opened.import(&export, &seen(&opened, &export).await, WAIT).await.unwrap()),
         [ImportOutcome::Replaced, same, same]
     );
     let restored = opened.get(&key("a")).await.unwrap().unwrap();
     assert!(restored.value == value("exported") && restored.revision > newer);
 
     let lease = opened.lease(&key("c"), Duration::ZERO).await.unwrap();
-    let waited = opened.import(&export, true, Duration::from_millis(30)).await;
+    let waited = opened.import(&export, &nothing(), Duration::from_millis(30)).await;
     assert!(matches!(waited, Err(StoreError::LeaseHeld { .. })), "{waited:?}");
     drop(lease);
-    assert!(opened.import(&export, true, WAIT).await.is_ok());
+    assert!(opened.import(&export, &nothing(), WAIT).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_has_changed_since_somebody_looked_is_left_alone() {
+    let scene = Scene::in_memory().await;
+    let vault = &scene.vault;
+    let names = ["absent", "added", "changed", "gone", "mended", "same", "unchanged"];
+    for name in names {
+        vault.put(&key(name), &value("exported"), Expected::Any).await.unwrap();
+    }
+    let export = vault.export().await.unwrap();
+    for name in names {
+        vault.put(&key(name), &value("newer"), Expected::Any).await.unwrap();
+    }
+    for name in ["absent", "added"] {
+        vault.remove(&key(name), Expected::Any).await.unwrap();
+    }
+    let report = vault.verify(true).await.unwrap();
+    let mended = report.entries().find(|frame| frame.key == Some(key("mended"))).unwrap();
+    let mut bytes = scene.bytes();
+    bytes[usize::try_from(mended.offset + mended.bytes).unwrap() - 1] ^= 1;
+    scene.replace(&bytes);
+    let vault = scene.open().await;
+    let shown = seen(&vault, &export).await;
+    assert_eq!((shown[&key("absent")], shown[&key("mended")]), (Seen::Absent, Seen::Damaged));
+
+    // A renewal, under its lease, while the import waits for leases.
+    let lease = vault.lease(&key("changed"), Duration::ZERO).await.unwrap();
+    let importing = {
+        let (vault, export, shown) = (scene.open().await, export.clone(), shown.clone());
+        tokio::spawn(async move { vault.import(&export, &shown, WAIT).await })
+    };
+    vault.put(&key("added"), &value("renewed"), Expected::Absent).await.unwrap();
+    vault.put(&key("mended"), &value("renewed"), Expected::Any).await.unwrap();
+    vault.put(&key("same"), &value("exported"), Expected::Any).await.unwrap();
+    vault.remove(&key("gone"), Expected::Any).await.unwrap();
+    let renewed = lease.put(&value("renewed"), Expected::At(revision(&shown, "changed"))).await.unwrap();
+    assert!(!importing.is_finished());
+    lease.release().await.unwrap();
+    let imported = importing.await.unwrap().unwrap();
+    assert_eq!((imported[2].revision, imported[3].revision), (Some(renewed), None));
+    use ImportOutcome::{Changed, Replaced, Same, Stored};
+    assert_eq!(outcomes(imported), [Stored, Changed, Changed, Changed, Changed, Same, Replaced]);
+    for (name, expected) in names.into_iter().zip([
+        Some("exported"),
+        Some("renewed"),
+        Some("renewed"),
+        None,
+        Some("renewed"),
+        Some("exported"),
+        Some("exported"),
+    ]) {
+        let stored = vault.get(&key(name)).await.unwrap().map(|entry| entry.value);
+        assert_eq!(stored, expected.map(value), "{name}");
+    }
+}
+
+fn revision(seen: &BTreeMap<Key, Seen>, name: &str) -> Revision {
+    let Seen::At(revision) = seen[&key(name)] else { panic!("{name}: {seen:?}") };
+    revision
+}
+
+#[tokio::test]
+async fn the_note_of_an_entry_is_replaced_with_it_and_put_where_an_import_was_stopped_before_it() {
+    let scene = Scene::in_memory().await;
+    let vault = &scene.vault;
+    let note = |text: &str| Note::new(text.as_bytes().to_vec()).unwrap();
+    let set = async |name: &str, text: &str| {
+        let lease = vault.lease(&key(name), Duration::ZERO).await.unwrap();
+        lease.set_note(&note(text)).await.unwrap();
+        lease.release().await.unwrap();
+    };
+    let put = async |name: &str, text: &str| {
+        vault.put(&key(name), &value(text), Expected::Any).await.unwrap();
+    };
+    let noted = async |name: &str| vault.note(&key(name)).await.unwrap();
+    for name in ["newer", "noted", "stopped", "stopped anew"] {
+        put(name, "exported").await;
+        set(name, "exported").await;
+    }
+    put("none", "exported").await;
+    put("stopped, none", "exported").await;
+    put("untouched", "exported").await;
+    let export = vault.export().await.unwrap();
+
+    // The export's note, or none, comes with its value.
+    for name in ["noted", "none"] {
+        put(name, "local").await;
+        set(name, "local").await;
+    }
+    // As an import leaves it that is killed between the value and the note: over what had none, and what had another.
+    vault.remove(&key("stopped"), Expected::Any).await.unwrap();
+    put("stopped", "exported").await;
+    for name in ["stopped anew", "stopped, none"] {
+        set(name, "local").await;
+        put(name, "exported").await;
+    }
+    // What the same value met since.
+    set("newer", "local").await;
+    let before = scene.bytes().len();
+    let imported = vault.import(&export, &seen(vault, &export).await, WAIT).await.unwrap();
+    let replaced: Vec<_> = imported
+        .iter()
+        .filter(|entry| entry.outcome == ImportOutcome::Replaced)
+        .map(|entry| &entry.key)
+        .collect();
+    assert_eq!(replaced, [&key("none"), &key("noted")]);
+    for name in ["noted", "stopped", "stopped anew"] {
+        assert_eq!(noted(name).await, Some(note("exported")), "{name}");
+    }
+    for name in ["none", "stopped, none"] {
+        assert_eq!(noted(name).await, Some(note("")), "{name}");
+    }
+    assert_eq!(noted("newer").await, Some(note("local")));
+    assert_eq!(noted("untouched").await, None);
+
+    // Once more: nothing is written.
+    let after = scene.bytes();
+    assert!(after.len() > before);
+    vault.import(&export, &seen(vault, &export).await, WAIT).await.unwrap();
+    assert!(scene.bytes() == after);
+}
+
+#[tokio::test]
+async fn a_copy_is_for_no_key_that_opens_nothing_elsewhere() {
+    let keychain = || NewWayIn::Keychain { keychain: Arc::new(Chain::default()), label: String::new() };
+    let scene = Scene::within(Scene::memory(), vec![keychain(), NewWayIn::recipient(RECIPIENT)]).await;
+    let ways = scene.vault.status().unwrap().ways;
+    assert!(ways.iter().all(|way| way.recipient.is_some()) && ways.len() == 2, "{ways:?}");
+    assert_eq!(scene.vault.recipients().unwrap(), [RECIPIENT]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod scene;
 #[path = "memory/secrets.rs"]
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age_core::secrecy::ExposeSecret as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use look_back::{CANARIES, look_back, random, read, what_is_left, with_extension};
 use scene::{again, key, set_mode, told};
 use secrets::Secrets;
@@ -27,7 +30,7 @@ use tokenkeep_store::{
     SecretString, Source, Sources, StoreError, Unlock, Vault,
 };
 
-const STEPS: usize = 8;
+const STEPS: usize = 9;
 const TEST: &str = "a_process_that_has_used_a_vault_keeps_nothing_of_it";
 const VALUES: [(&str, usize); 4] = [("token", 40), ("page", 4096), ("large", 100_000), ("largest", 300_000)];
 
@@ -52,6 +55,8 @@ fn a_process_that_has_used_a_vault_keeps_nothing_of_it() {
     for (name, len) in VALUES.into_iter().chain(CANARIES.map(|name| (name, 64))) {
         let value = random(len);
         give(name, &value);
+        // As an export has it.
+        given.add(&format!("{name}, in base64"), BASE64.encode(&value));
         given.add(name, value);
     }
     let passphrases = ["passphrase", "new-passphrase"].map(|name| (name, random(36)));
@@ -174,6 +179,25 @@ async fn use_a_vault(place: &Path, step: usize) {
             let vault = Vault::open(&kept, &unlock).await.unwrap();
             assert_eq!(vault.get(&key("token")).await.unwrap().unwrap().value, read(place, "token"));
         }
+        8 => {
+            // What `vault export` and `vault import` do, over several chunks of an age file.
+            let filled = place.join("filled.vault");
+            let unlock = || Unlock::identity(read_text(place, "identity"), "the test");
+            let vault = Vault::open(&filled, &unlock()).await.unwrap();
+            let export = vault.export().await.unwrap();
+            let message =
+                export.encrypt(&[std::fs::read_to_string(place.join("recipient")).unwrap()]).unwrap();
+            assert!(message.len() > 500_000);
+            std::fs::write(place.join("export.age"), message).unwrap();
+            vault.clear().await.unwrap();
+            let export = vault.read_export(read(place, "export.age"), unlock()).await.unwrap();
+            let imported = vault.import(&export, &BTreeMap::new(), Duration::ZERO).await.unwrap();
+            assert_eq!(imported.len(), VALUES.len());
+        }
         _ => unreachable!(),
     }
+}
+
+fn read_text(folder: &Path, name: &str) -> SecretString {
+    SecretString::from_secret(&read(folder, name)).unwrap()
 }

@@ -3,49 +3,99 @@
 #![allow(clippy::disallowed_methods, reason = "reads what opens a vault, not the vault")]
 
 use std::ffi::OsStr;
+#[cfg(unix)]
+use std::fs::File;
+#[cfg(unix)]
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokenkeep_secret::Secret;
 
 use super::read::{self, Reason};
 
-/// What can be read from the descriptor that `number` names, which is then closed (standard input stays open, at its
-/// end).
+/// What can be read from the descriptor that `number` names, which is closed (standard input stays open, at its end).
 ///
 /// It is opened again by its name under `/dev/fd`: borrowing a bare number is not something safe code can do. A socket
 /// has no such name.
 #[cfg(unix)]
 pub(super) fn contents(number: &OsStr, limit: Duration) -> Result<Secret, Reason> {
-    use std::fs::File;
     use std::io::IsTerminal;
     use std::os::fd::AsFd;
 
-    let number: i32 = number
-        .to_str()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .ok_or("it is not the number of a descriptor")?;
+    let number = parse(number).ok_or("it is not the number of a descriptor")?;
     if number == 1 || number == 2 {
         return Err(format!("descriptor {number} is for output; use 0 or one from 3 on"));
     }
     let file = if number == 0 {
         std::io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(|error| read::words(&error))?
     } else {
-        inherited(number)?;
-        File::open(format!("/dev/fd/{number}")).map_err(|error| {
-            format!("descriptor {number} cannot be read: {}; give a file or a pipe", read::words(&error))
-        })?
+        take(number)?
     };
     if file.is_terminal() {
         return Err(format!("descriptor {number} is a terminal; leave it unset to be asked"));
     }
-    let contents = read::within(limit, move || read::bounded(file, read::MAX_BYTES));
-    if number != 0 {
-        // Whatever came of it, a child must not find the passphrase there. It is open and nobody's, see `inherited`.
-        let _ = nix::unistd::close(number);
-    }
-    contents.and_then(|bytes| read::usable(bytes, read::MAX_BYTES))
+    read::within(limit, move || read::bounded(file, read::MAX_BYTES))
+        .and_then(|bytes| read::usable(bytes, read::MAX_BYTES))
 }
+
+/// Whether `number` is that of standard input.
+pub(super) fn is_standard_input(number: &OsStr) -> bool {
+    parse(number) == Some(0)
+}
+
+fn parse(number: &OsStr) -> Option<i32> {
+    let text =
+        number.to_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+/// Descriptors that were handed to this process, under another number and closed when a program is started; `None` once
+/// they were read.
+#[cfg(unix)]
+static WITHHELD: Mutex<Vec<(i32, Option<Result<File, Reason>>)>> = Mutex::new(Vec::new());
+
+/// Keeps the descriptor that `number` names from whatever is started from now on, whether or not it is ever read. It can
+/// still be read here.
+#[cfg(unix)]
+pub(super) fn withhold(number: &OsStr) {
+    if let Some(number) = parse(number).filter(|number| *number > 2) {
+        // What is wrong with it is said when it is to be read.
+        let _ = withheld(number, &mut WITHHELD.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[cfg(unix)]
+fn withheld(number: i32, all: &mut Vec<(i32, Option<Result<File, Reason>>)>) -> Result<(), Reason> {
+    let known = all.iter().any(|(known, _)| *known == number);
+    // Where that cannot be told of a number, it is taken at its word once: later it may be another's.
+    if known && !cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    match inherited(number) {
+        Err(_) if known => return Ok(()),
+        other => other?,
+    }
+    let file = File::open(format!("/dev/fd/{number}")).map_err(|error| {
+        format!("descriptor {number} cannot be read: {}; give a file or a pipe", read::words(&error))
+    });
+    // It is open and nobody's, see `inherited`.
+    let _ = nix::unistd::close(number);
+    all.retain(|(known, _)| *known != number);
+    all.push((number, Some(file)));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn take(number: i32) -> Result<File, Reason> {
+    let mut all = WITHHELD.lock().unwrap_or_else(PoisonError::into_inner);
+    withheld(number, &mut all)?;
+    let kept = all.iter_mut().find(|(known, _)| *known == number).and_then(|(_, kept)| kept.take());
+    kept.unwrap_or_else(|| Err(format!("descriptor {number} is not open; it can be read only once")))
+}
+
+/// Descriptors are not inherited elsewhere than on Unix.
+#[cfg(not(unix))]
+pub(super) fn withhold(_number: &OsStr) {}
 
 /// Descriptors are not inherited elsewhere than on Unix.
 #[cfg(not(unix))]
@@ -122,7 +172,7 @@ mod tests {
         assert_eq!(read_number(&number).unwrap().expose(), b"correct horse");
         // Something else may have got the number by now, marked close-on-exec.
         let error = read_number(&number).unwrap_err();
-        assert!(error.contains("not open") || error.contains("not handed"), "{error}");
+        assert!(error.contains("only once"), "{error}");
     }
 
     #[test]
@@ -134,10 +184,27 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_not_read_is_kept_from_programs_all_the_same() {
+        let _alone = one_at_a_time();
+        let number = filled_pipe(b"correct horse\n");
+        withhold(OsStr::new(&number));
+        let read =
+            std::process::Command::new("sh").args(["-c", &format!("cat <&{number}")]).output().unwrap();
+        assert!(!read.status.success() && read.stdout.is_empty(), "{read:?}");
+        withhold(OsStr::new(&number));
+        assert_eq!(read_number(&number).unwrap().expose(), b"correct horse");
+        assert!(read_number(&number).unwrap_err().contains("only once"));
+    }
+
+    #[test]
     fn what_this_process_opened_itself_is_left_alone() {
+        let _alone = one_at_a_time();
         let file = tempfile::tempfile().unwrap();
+        withhold(OsStr::new(&file.as_raw_fd().to_string()));
+        file.metadata().unwrap();
         let error = read_number(&file.as_raw_fd().to_string()).unwrap_err();
-        assert!(error.contains("was not handed to this process"), "{error}");
+        // A number that was another test's before, and is read, is known.
+        assert!(error.contains("was not handed to this process") || error.contains("only once"), "{error}");
         file.metadata().unwrap();
     }
 

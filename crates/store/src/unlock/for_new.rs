@@ -9,20 +9,11 @@ use crate::unlock::{Question, Source, Sources};
 use crate::vault::{Keychain, Opener, Unlock};
 
 impl Sources {
-    /// A passphrase or key for a new way into the vault at `vault`: the first source that is set, else what a person
-    /// types twice. The keychain is not asked.
+    /// What opens a new way into the vault at `vault`, from the first source that is set; neither keychain nor prompt.
     ///
     /// # Errors
     ///
-    /// As [`Sources::unlock`]; [`StoreError::UnlockSource`] also if the two answers differ.
-    pub fn for_new(&self, vault: &Path) -> Result<Unlock, StoreError> {
-        if let Some(unlock) = self.set_for_new(vault)? {
-            return Ok(unlock);
-        }
-        self.typed_for_new(vault).unwrap_or_else(|| Err(self.nothing_for_new(None)))
-    }
-
-    /// The first source that is set, for a new way in; neither keychain nor prompt.
+    /// [`StoreError::UnlockSource`] if that source cannot be used.
     pub(crate) fn set_for_new(&self, vault: &Path) -> Result<Option<Unlock>, StoreError> {
         let looked_at = self.candidates();
         first_set(&looked_at).map(|(name, place)| self.fetch(name, place, Question::New(vault))).transpose()
@@ -32,7 +23,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// As [`Sources::for_new`].
+    /// As [`Sources::unlock`]; [`StoreError::UnlockSource`] also if the two answers differ.
     pub(crate) fn passphrase_for_new(&self, vault: &Path) -> Result<Unlock, StoreError> {
         let looked_at = self.candidates();
         let holds_passphrase = |place: &Place| {

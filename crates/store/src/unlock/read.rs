@@ -53,6 +53,13 @@ pub(super) fn file(path: &Path, trust: Trust, longest: usize, limit: Duration) -
     .map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
+/// Whether `path` is one of the system's names for standard input.
+pub(super) fn is_standard_input(path: &Path) -> bool {
+    ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"]
+        .iter()
+        .any(|name| path == Path::new(name))
+}
+
 /// Everything up to the end of `input`, as long as it is at most `longest` bytes and a newline.
 pub(super) fn bounded(mut input: impl Read, longest: usize) -> Result<Secret, Reason> {
     // One buffer of the greatest size, since one that grows leaves copies behind. Two bytes for the newline, and one

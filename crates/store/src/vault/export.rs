@@ -1,7 +1,6 @@
 //! A copy of what a vault holds, as JSON that is encrypted to age recipients, or in clear (`docs/vault-format.md`).
 
 use std::borrow::Cow;
-use std::io::{Read as _, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokenkeep_secret::Secret;
 use zeroize::Zeroizing;
 
+use super::age_message::{self, Unopened};
 use super::frame::KeyId;
 use super::recipient::Recipient;
 use super::unwrap::{AGE_MAGIC, identities};
@@ -22,7 +22,7 @@ use crate::{Key, Note, Revision, SecretStore, StoreError};
 const VERSION: u32 = 1;
 
 /// A copy of all entries, with their notes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Export {
     /// When it was made, to the second.
@@ -34,7 +34,7 @@ pub struct Export {
 }
 
 /// One entry of an export.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExportedEntry {
     /// Its name.
@@ -86,14 +86,16 @@ impl Vault {
         Ok(Export { at: self.shared.clock.wall(), key_id: Some(self.key_id()), entries })
     }
 
-    /// The public keys that the vault's ways in are for, those of a keychain included: what an export can be encrypted to
-    /// so that whatever opens the vault opens it, but for passphrases and keys that age plugins hold.
+    /// The public keys that the vault's ways in are for: what an export can be encrypted to so that what opens the vault
+    /// opens it. Not among them: passphrases, keys that age plugins hold, and the keychain's, which opens nothing
+    /// anywhere else, nor here once the vault is gone.
     ///
     /// # Errors
     ///
     /// Those of [`Vault::status`].
     pub fn recipients(&self) -> Result<Vec<String>, StoreError> {
-        let ways = self.status()?.ways.into_iter().filter(|way| way.kind != WayKind::Plugin);
+        let elsewhere = |kind| matches!(kind, WayKind::X25519 | WayKind::SshEd25519 | WayKind::SshRsa);
+        let ways = self.status()?.ways.into_iter().filter(|way| elsewhere(way.kind));
         Ok(ways.filter_map(|way| way.recipient).collect())
     }
 
@@ -151,15 +153,14 @@ impl Export {
         let recipients =
             recipients.iter().map(|text| Recipient::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let to = recipients.iter().map(Recipient::for_age).collect::<Result<Vec<_>, _>>()?;
-        // age's own error text is not passed on: it loads a translation, and says nothing that helps here.
-        let encryptor = age::Encryptor::with_recipients(to.into_iter()).map_err(|_| StoreError::Invalid {
-            what: "the export cannot be encrypted to these recipients: name at least one".to_owned(),
-        })?;
-        let json = self.to_json()?;
-        let mut message = Vec::with_capacity(json.len() + json.len() / 1024 + 4096);
-        let mut writer = encryptor.wrap_output(&mut message).map_err(|_| unwritten())?;
-        writer.write_all(json.expose()).and_then(|()| writer.finish().map(drop)).map_err(|_| unwritten())?;
-        Ok(message)
+        if to.is_empty() {
+            return Err(StoreError::Invalid {
+                what: "the export cannot be encrypted to nobody: name at least one recipient".to_owned(),
+            });
+        }
+        age_message::seal(&to, self.to_json()?.expose()).ok_or_else(|| StoreError::Invalid {
+            what: "the export cannot be encrypted to these recipients together".to_owned(),
+        })
     }
 
     /// Whether `file` is encrypted, so that it takes a private key to read it.
@@ -182,18 +183,14 @@ impl Export {
         let (unlock, key_id) =
             unlock.ok_or_else(|| no_key("is encrypted, and there is no private key to open it"))?;
         let identities = identities(unlock, key_id)?;
-        let decryptor = age::Decryptor::new_buffered(file.expose())
-            .map_err(|_| no_key("is not an age file that can be read: was it cut short?"))?;
-        let mut reader = decryptor.decrypt(identities.keys()).map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => {
-                no_key(&format!("is encrypted to another key than that from {}", unlock.source))
+        match age_message::open(file.expose(), identities.keys()) {
+            Ok(json) => read_json(&json),
+            Err(Unopened::NoMatch) => {
+                Err(no_key(&format!("is encrypted to another key than that from {}", unlock.source)))
             }
-            _ => no_key("is damaged"),
-        })?;
-        // The plaintext is shorter than the message, so that this does not grow.
-        let mut json = Zeroizing::new(Vec::with_capacity(file.len()));
-        reader.read_to_end(&mut json).map_err(|_| no_key("is damaged"))?;
-        read_json(&json)
+            Err(Unopened::Header) => Err(no_key("is not an age file that can be read: was it cut short?")),
+            Err(Unopened::Damaged) => Err(no_key("is damaged")),
+        }
     }
 }
 

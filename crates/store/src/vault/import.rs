@@ -1,15 +1,17 @@
 //! Storing what an export holds, and writing the file anew when asked to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::export::{Export, ExportedEntry};
-use super::lock::{self, KEYS};
+use super::lock::{self, Held, KEYS};
 use super::probe::length;
 use super::rewrite::Rewrite;
+use super::view::Shared;
 use super::write::Room;
 use super::{Vault, blocking, writer};
-use crate::{Expected, Key, Revision, SecretStore, StoreError};
+use crate::{Entry, Expected, Key, Note, Revision, StoreError};
 
 /// What became of one entry of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +37,21 @@ pub enum ImportOutcome {
     Same,
     /// There is another value, and it stays.
     Kept,
+    /// It is not what whoever let it be replaced has seen, and it stays.
+    Changed,
     /// What is there is damaged, and it stays.
+    Damaged,
+}
+
+/// What was stored of an entry when somebody looked, and let it be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "all that a look can find")]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// This revision.
+    At(Revision),
+    /// Something that cannot be read.
     Damaged,
 }
 
@@ -50,17 +66,18 @@ pub struct Compacted {
 }
 
 impl Vault {
-    /// Stores what `export` holds, each entry by itself: what is there already stays, unless `replace` is set. Waits at
-    /// most `wait` until nobody holds a lease, and lets nobody take one meanwhile.
+    /// Stores what `export` holds, each entry by itself, with its note. What is there already stays, unless `replace` has
+    /// what was seen of it and that is what is still there: an entry that has changed since is left alone. Waits at most
+    /// `wait` until nobody holds a lease, and lets nobody take one meanwhile.
     ///
     /// # Errors
     ///
-    /// [`StoreError::LeaseHeld`] when `wait` has passed; those of [`SecretStore::put`] but `Conflict`: then some entries
-    /// are stored already, and importing again does the rest.
+    /// [`StoreError::LeaseHeld`] when `wait` has passed; those of [`crate::SecretStore::put`] but `Conflict`: then some
+    /// entries are stored already, and importing again does the rest.
     pub async fn import(
         &self,
         export: &Export,
-        replace: bool,
+        replace: &BTreeMap<Key, Seen>,
         wait: Duration,
     ) -> Result<Vec<Imported>, StoreError> {
         let shared = &self.shared;
@@ -69,51 +86,14 @@ impl Vault {
             .ok_or(StoreError::LeaseHeld { waited: wait })?;
         let mut imported = Vec::with_capacity(export.entries.len());
         for entry in &export.entries {
-            imported.push(self.import_one(entry, replace).await?);
+            // A sign-in needs no lease, but the writer lock: nothing changes between the look and the put.
+            let writer = writer(shared).await?;
+            let (shared, entry) = (Arc::clone(shared), entry.clone());
+            let seen = replace.get(&entry.key).copied();
+            imported.push(blocking(move || shared.import(&writer, &entry, seen)).await?);
         }
         drop(nobody_renews);
         Ok(imported)
-    }
-
-    async fn import_one(&self, entry: &ExportedEntry, replace: bool) -> Result<Imported, StoreError> {
-        let done = |outcome, revision| Imported { key: entry.key.clone(), outcome, revision };
-        let stored = match self.get(&entry.key).await {
-            Ok(stored) => stored,
-            Err(StoreError::Corrupt { .. }) if !replace => return Ok(done(ImportOutcome::Damaged, None)),
-            Err(StoreError::Corrupt { .. }) => {
-                let revision = self.put_imported(entry, Expected::Any).await?;
-                return Ok(done(ImportOutcome::Replaced, Some(revision)));
-            }
-            Err(error) => return Err(error),
-        };
-        let (expected, outcome) = match stored {
-            None => (Expected::Absent, ImportOutcome::Stored),
-            Some(stored) if stored.value == entry.value => {
-                return Ok(done(ImportOutcome::Same, Some(stored.revision)));
-            }
-            Some(stored) if replace => (Expected::At(stored.revision), ImportOutcome::Replaced),
-            Some(stored) => return Ok(done(ImportOutcome::Kept, Some(stored.revision))),
-        };
-        match self.put_imported(entry, expected).await {
-            Ok(revision) => Ok(done(outcome, Some(revision))),
-            // A sign-in, which needs no lease, was faster: what it stored is newer than any export.
-            Err(StoreError::Conflict { stored }) => Ok(done(ImportOutcome::Kept, stored)),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn put_imported(&self, entry: &ExportedEntry, expected: Expected) -> Result<Revision, StoreError> {
-        let writer = writer(&self.shared).await?;
-        let shared = Arc::clone(&self.shared);
-        let (key, value, note) = (entry.key.clone(), entry.value.clone(), entry.note.clone());
-        blocking(move || {
-            let revision = shared.put(&writer, &key, &value, expected, Room::Keep)?;
-            if let Some(note) = note {
-                shared.set_note(&writer, &key, &note)?;
-            }
-            Ok(revision)
-        })
-        .await
     }
 
     /// Writes the file anew without what was replaced or removed.
@@ -131,5 +111,68 @@ impl Vault {
             Ok(Compacted { before, after: length(&view, &shared.place)? })
         })
         .await
+    }
+}
+
+impl Shared {
+    fn import(
+        &self,
+        writer: &Held,
+        entry: &ExportedEntry,
+        seen: Option<Seen>,
+    ) -> Result<Imported, StoreError> {
+        let done = |outcome, revision| Imported { key: entry.key.clone(), outcome, revision };
+        let (stored, now) = match self.get(&entry.key) {
+            Ok(stored) => {
+                let now = stored.as_ref().map_or(Seen::Absent, |stored| Seen::At(stored.revision));
+                (stored, now)
+            }
+            Err(StoreError::Corrupt { .. }) => (None, Seen::Damaged),
+            Err(error) => return Err(error),
+        };
+        let revision = stored.as_ref().map(|stored| stored.revision);
+        if let Some(stored) = stored.filter(|stored| stored.value == entry.value) {
+            self.restore_note(writer, entry, &stored)?;
+            return Ok(done(ImportOutcome::Same, revision));
+        }
+        let (expected, outcome) = match (now, seen) {
+            (now, Some(seen)) if now != seen => return Ok(done(ImportOutcome::Changed, revision)),
+            (Seen::Absent, _) => (Expected::Absent, ImportOutcome::Stored),
+            (Seen::At(_), None) => return Ok(done(ImportOutcome::Kept, revision)),
+            (Seen::Damaged, None) => return Ok(done(ImportOutcome::Damaged, None)),
+            (Seen::At(revision), Some(_)) => (Expected::At(revision), ImportOutcome::Replaced),
+            (Seen::Damaged, Some(_)) => (Expected::Any, ImportOutcome::Replaced),
+        };
+        let revision = match self.put(writer, &entry.key, &entry.value, expected, Room::Keep) {
+            Ok(revision) => revision,
+            // Something that does not take the writer lock was faster.
+            Err(StoreError::Conflict { stored }) => return Ok(done(ImportOutcome::Changed, stored)),
+            Err(error) => return Err(error),
+        };
+        self.put_note(writer, entry)?;
+        Ok(done(outcome, Some(revision)))
+    }
+
+    /// The note of an entry that an import has put and that was stopped before it put the note. One that is newer than the
+    /// entry says something about it, and stays.
+    fn restore_note(&self, writer: &Held, entry: &ExportedEntry, stored: &Entry) -> Result<(), StoreError> {
+        let tag = self.keys.tag_of(entry.key.as_str());
+        let noted = self.latest()?.log.note(&tag);
+        if noted.is_some_and(|note| note.seq > stored.revision.get()) {
+            return Ok(());
+        }
+        self.put_note(writer, entry)
+    }
+
+    /// Puts the export's note beside its entry. What stands there is about another value: where the export has none, an
+    /// empty note takes its place.
+    fn put_note(&self, writer: &Held, entry: &ExportedEntry) -> Result<(), StoreError> {
+        let stored = self.note(&entry.key)?;
+        let note = match (&entry.note, &stored) {
+            (Some(note), _) => note.clone(),
+            (None, Some(_)) => Note::new(Vec::new())?,
+            (None, None) => return Ok(()),
+        };
+        if stored.as_ref() == Some(&note) { Ok(()) } else { self.set_note(writer, &entry.key, &note) }
     }
 }

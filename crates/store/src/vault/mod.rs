@@ -80,7 +80,7 @@ pub use self::argon2id::Costs;
 pub use self::export::{Export, ExportedEntry};
 pub use self::frame::{FrameKind, KeyId};
 pub use self::holders::{LockedPart, VaultLock};
-pub use self::import::{Compacted, ImportOutcome, Imported};
+pub use self::import::{Compacted, ImportOutcome, Imported, Seen};
 pub use self::keychain::Keychain;
 pub(crate) use self::pin::KeyPin;
 pub use self::pin::PinState;

@@ -302,7 +302,7 @@ fn wrap_by(
 
 /// The master key as an age message to `recipient`.
 fn wrap(keys: &Keys, recipient: &dyn age::Recipient) -> Result<Vec<u8>, StoreError> {
-    age_message::seal(recipient, keys.master()).ok_or_else(|| StoreError::Invalid {
+    age_message::seal(&[recipient], keys.master()).ok_or_else(|| StoreError::Invalid {
         what:
             "the way in could not be made: the system has not enough memory, threads or random bytes for it"
                 .to_owned(),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenkeep_store::{
-    Environment, Prompt, Secret, SecretString, Source, Sources, StoreError, UNLOCK_VARIABLES,
+    Costs, Environment, Opening, Prompt, Secret, SecretString, Source, Sources, StoreError, UNLOCK_VARIABLES,
+    read_secret_file,
 };
 
 use crate::doubles::{Answers, Chain, Folder, VAULT, any, failure, found, identity};
@@ -37,8 +38,6 @@ fn each_source_gives_its_bytes_without_the_trailing_newline() {
         let unlock = sources.unlock(Path::new(VAULT), || Ok(any())).unwrap();
         let expected = expected.replace("{key}", &key);
         assert_eq!(found(&unlock), (kind, expected.into_bytes(), variable));
-        // The same source serves for a new vault.
-        assert_eq!(found(&sources.for_new(Path::new(VAULT)).unwrap()), found(&unlock));
     }
 }
 
@@ -80,11 +79,9 @@ fn a_source_that_fails_is_the_error_and_is_never_passed_over() {
             .config("passphrase_command in config.toml", Source::PassphraseCommand("echo pw".into()))
             .prompt(Arc::clone(&prompt) as Arc<dyn Prompt>)
             .limit(Duration::from_millis(if reason == "within 200ms" { 200 } else { 60_000 }));
-        for result in [sources.unlock(Path::new(VAULT), || Ok(any())), sources.for_new(Path::new(VAULT))] {
-            let (name, why) = failure(result);
-            assert_eq!(name, variable);
-            assert!(why.contains(reason), "{variable}: {why}, not {reason}");
-        }
+        let (name, why) = failure(sources.unlock(Path::new(VAULT), || Ok(any())));
+        assert_eq!(name, variable);
+        assert!(why.contains(reason), "{variable}: {why}, not {reason}");
         assert!(prompt.asked().is_empty(), "{variable}");
     }
 }
@@ -113,14 +110,24 @@ fn builder_and_prompt_answers_are_taken_as_they_are_within_the_limits() {
 
 #[test]
 fn a_new_passphrase_is_asked_twice() {
-    let prompt = Answers::of(&["new", "new"]);
-    let sources = Sources::new(Environment::empty()).prompt(Arc::clone(&prompt) as Arc<dyn Prompt>);
-    let unlock = sources.for_new(Path::new(VAULT)).unwrap();
-    assert_eq!(found(&unlock), ("passphrase", b"new".to_vec(), "the terminal"));
-    assert_eq!(prompt.asked(), [format!("New({VAULT:?})"), format!("NewAgain({VAULT:?})")]);
-
-    let sources = Sources::new(Environment::empty()).prompt(Answers::of(&["new", "other"]));
-    assert!(failure(sources.for_new(Path::new(VAULT))).1.contains("differ"));
+    let make = |answers: &[&str]| {
+        let folder = Folder::new();
+        let path = folder.0.path().join("vault/sessions.vault");
+        let prompt = Answers::of(answers);
+        let sources = Sources::new(Environment::empty()).prompt(Arc::clone(&prompt) as Arc<dyn Prompt>);
+        let opening = Opening::new(Environment::empty()).vault("--vault", &path).sources(sources);
+        let opening = opening.costs(Costs::new(64, 1, 1).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let made = runtime.block_on(opening.make_vault());
+        assert_eq!(prompt.asked(), [format!("New({path:?})"), format!("NewAgain({path:?})")]);
+        assert_eq!(path.exists(), made.is_ok());
+        made
+    };
+    let (vault, source) = make(&["new", "new"]).unwrap();
+    assert_eq!(source.as_deref(), Some("the terminal"));
+    drop(vault);
+    let StoreError::UnlockSource { name, reason } = make(&["new", "other"]).unwrap_err() else { panic!() };
+    assert!(name == "the terminal" && reason.contains("differ"), "{name}: {reason}");
 }
 
 #[test]
@@ -183,6 +190,57 @@ fn a_descriptor_that_the_shell_opened_is_read() {
         assert!(!Path::new("/proc/self/fd/7").exists());
         assert!(failure(sources.unlock(Path::new(VAULT), || Ok(any()))).1.contains("only once"));
     });
+}
+
+#[test]
+fn a_descriptor_that_is_not_read_is_not_inherited_either() {
+    again("a_descriptor_that_is_not_read_is_not_inherited_either", Shell("exec \"$@\" 7<passphrase"), |_| {
+        let sources = || Sources::new([("TOKENKEEP_PASSPHRASE_FD", "7")].into_iter().collect());
+        let look = Source::PassphraseCommand("cat <&7 || echo nothing there".into());
+        let other = sources().given("before it", look);
+        assert_eq!(found(&other.unlock(Path::new(VAULT), || Ok(any())).unwrap()).1, b"nothing there");
+        // Whoever wants it gets it still.
+        assert_eq!(found(&sources().unlock(Path::new(VAULT), || Ok(any())).unwrap()).1, b"by file");
+    });
+}
+
+#[test]
+fn what_reads_standard_input_is_told_without_reading_it() {
+    for (variable, value, reads) in [
+        ("TOKENKEEP_PASSPHRASE_FD", "0", true),
+        ("TOKENKEEP_PASSPHRASE_FD", "00", true),
+        ("TOKENKEEP_PASSPHRASE_FD", "3", false),
+        ("TOKENKEEP_PASSPHRASE_FILE", "/dev/stdin", true),
+        ("TOKENKEEP_PASSPHRASE_FILE", "/dev/fd/0", true),
+        ("TOKENKEEP_PASSPHRASE_FILE", "-", false),
+        ("TOKENKEEP_IDENTITY", "/proc/self/fd/0", true),
+        ("TOKENKEEP_PASSPHRASE", "/dev/stdin", false),
+    ] {
+        let sources = Sources::new([(variable, value)].into_iter().collect());
+        let named = sources.reads_standard_input();
+        assert_eq!(named.as_deref(), Some(variable).filter(|_| reads), "{variable}={value}");
+        // What decides before it is what is read.
+        let sources = sources.given("--identity", Source::IdentityFile("/somewhere".into()));
+        assert_eq!(sources.reads_standard_input(), None);
+    }
+}
+
+#[test]
+fn a_secret_that_opens_nothing_yet_is_read_as_one_that_does() {
+    let folder = Folder::new();
+    let read = |path: &Path| read_secret_file("--new-passphrase-file", path, 16);
+    assert_eq!(read(&folder.file("p", "new\r\n", 0o600)).unwrap().expose(), b"new");
+    for (path, reason) in [
+        (folder.file("open", "new", 0o644), "can be read or changed by others (mode 0644): `chmod 600 "),
+        (folder.file("group", "new", 0o620), "can be read or changed by others (mode 0620): `chmod 600 "),
+        (folder.file("empty", "\n", 0o600), "it is empty"),
+        (folder.file("long", "x".repeat(17), 0o600), "longer than 16 bytes"),
+        (folder.0.path().to_owned(), "is a folder"),
+        (folder.0.path().join("missing"), "there is no such file"),
+    ] {
+        let StoreError::UnlockSource { name, reason: why } = read(&path).unwrap_err() else { panic!() };
+        assert!(name == "--new-passphrase-file" && why.contains(reason), "{why}, not {reason}");
+    }
 }
 
 #[test]
@@ -260,9 +318,12 @@ fn again(test: &str, shell: Shell, body: impl FnOnce(&Path)) {
     }
     let folder = Folder::new();
     folder.file("passphrase", "by file\n", 0o600);
-    // Where everyone can run it.
+    // Where everyone can run it. Copied by another process: a descriptor of ours that can write it could be in a child
+    // that another test just forked, and what can be written cannot be run.
     let program = folder.0.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let copied =
+        std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let print = UNLOCK_VARIABLES.map(|name| format!("${name}")).join("");
     let output = std::process::Command::new("sh")
         .args(["-c", shell.0, "sh"])
