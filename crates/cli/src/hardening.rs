@@ -94,16 +94,18 @@ mod memory {
         Err("the limit leaves too little for what comes later".to_owned())
     }
 
-    /// Maps so many bytes and gives them back, without touching a page of them.
+    /// Maps so many bytes and gives them back, without touching them: as a stack, since what the allocator gives back
+    /// is wiped.
     fn can_map(bytes: u64) -> bool {
         let Ok(bytes) = usize::try_from(bytes) else { return false };
-        let mut reserved: Vec<u8> = Vec::new();
-        std::hint::black_box(&mut reserved).try_reserve_exact(bytes).is_ok()
+        let thread = std::thread::Builder::new().stack_size(bytes).spawn(|| ());
+        thread.is_ok_and(|thread| thread.join().is_ok())
     }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
     use std::process::Command;
 
     use nix::sys::resource::{Resource, getrlimit};
@@ -136,6 +138,8 @@ mod tests {
             assert_eq!(kib("VmLck"), 0, "{refused}");
             return;
         }
+        // Before it is the system's alone to read.
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
         // A limit of the address space fails a mapping as one of the locked memory does.
         let test =
             "hardening::tests::the_process_is_not_dumpable_and_locked_only_where_that_leaves_it_enough";
@@ -149,5 +153,15 @@ mod tests {
         assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
         assert_eq!(done.refused.len(), usize::from(!done.memory_locked), "{:?}", done.refused);
         assert_eq!(done.memory_locked, kib("VmLck") > 0);
+
+        // What is freed is wiped, whoever freed it: there is nothing left of it but what the allocator writes there.
+        let freed = std::hint::black_box(vec![0x5a_u8; 4096]);
+        let mut seen = [0; 4096];
+        let at = freed.as_ptr() as u64;
+        memory.read_exact_at(&mut seen, at).unwrap();
+        assert_eq!(seen, [0x5a; 4096]);
+        drop(freed);
+        memory.read_exact_at(&mut seen, at).unwrap();
+        assert!(seen.iter().filter(|byte| **byte == 0x5a).count() < 64);
     }
 }

@@ -29,6 +29,11 @@ use output::Output;
 /// How long a write that is under way when the command has ended is waited for.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
+/// HTTP, TLS and JSON make copies of tokens that nobody wipes. Wiping all that is freed takes them too.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     // Before anything secret is in memory.
     let hardening = hardening::apply();
