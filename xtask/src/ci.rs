@@ -7,7 +7,7 @@ use xshell::{Shell, cmd};
 use crate::build::WHOLE;
 use crate::steps::Steps;
 use crate::workspace::{self, cargo, has_program};
-use crate::{demo, features, test, tidy};
+use crate::{demo, features, prove, test, tidy};
 
 /// Run everything that must pass: tests, format, lints, docs, dependencies, the demo.
 ///
@@ -22,6 +22,8 @@ impl Ci {
         let binaries = test::tests(sh, &mut steps, &packages, &[])?;
         steps.run("fmt", || Ok(cmd!(sh, "cargo fmt --all --check").run()?))?;
         steps.run("tidy", || tidy::check(sh))?;
+        // That each test then fails is shown by `cargo xtask prove`, which takes many builds.
+        steps.run("broken invariants still apply", || prove::check(sh))?;
         steps.run("clippy", || {
             let arguments = [&["clippy"], &WHOLE[..], &["--all-targets", "--", "-D", "warnings"]].concat();
             Ok(cargo(sh, &arguments).run()?)

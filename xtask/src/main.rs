@@ -9,6 +9,7 @@ mod features;
 mod fuzz;
 mod mock;
 mod needs;
+mod prove;
 mod steps;
 mod suites;
 mod test;
@@ -35,6 +36,7 @@ enum Task {
     Mock(mock::Mock),
     Bench(bench::Bench),
     Fuzz(fuzz::Fuzz),
+    Prove(prove::Prove),
     Tidy(tidy::Tidy),
 }
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
         Task::Mock(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
         Task::Bench(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
+        Task::Prove(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
         Task::Tidy(task) => task.run(&sh).map(|()| ExitCode::SUCCESS),
         Task::Fuzz(task) => task.run(&sh),
     });

@@ -65,3 +65,63 @@ fn on_a_terminal_it_is_said_and_asked_before_keys_are_changed_or_trusted() {
     on_a_terminal(&world, key, &["vault", "trust"], "y\n").ends(0);
     by_key(&world, &["list"]).ends(0);
 }
+
+/// A vault that the key in the file `key` opens, and another one that it opens too.
+fn two_vaults() -> (World, World) {
+    let (world, other) = (World::new(), World::new());
+    let (secret, recipient) = identity();
+    world.file("key", &secret);
+    by_key(&world, &["vault", "init"]).ends(0);
+    other.run(&["vault", "init", "--recipient", &recipient, "--no-input"]).ends(0);
+    (world, other)
+}
+
+#[test]
+fn what_a_question_is_about_is_told_however_quiet_the_run_is() {
+    let key = ("TOKENKEEP_IDENTITY", "key");
+    for flag in ["--quiet", "--json"] {
+        let (world, other) = two_vaults();
+        let asked = |args: &[&str], told: &[&str], question: &str| {
+            let before = std::fs::read(world.vault()).unwrap();
+            let ran = on_a_terminal(&world, key, &[args, &[flag]].concat(), "n\n").ends(1);
+            let asked = ran.stdout.find(question).unwrap_or_else(|| panic!("{question}: {ran:#?}"));
+            for text in told {
+                assert!(ran.stdout[..asked].contains(text), "{flag}: {text} before {question}: {ran:#?}");
+            }
+            assert_eq!(std::fs::read(world.vault()).unwrap(), before);
+        };
+        asked(&["vault", "rekey"], &["The keys of the vault at", "stays: ", "must open it again"], "Go on?");
+        let ours = std::fs::read(world.vault()).unwrap();
+        // The last byte belongs to the list of ways in.
+        let mut damaged = ours.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        std::fs::write(world.vault(), damaged).unwrap();
+        asked(&["vault", "repair"], &["kept: 0 entries"], "Repair the vault?");
+        std::fs::copy(other.vault(), world.vault()).unwrap();
+        let told = ["pinned", "found", "somebody may have put a vault of their own here"];
+        asked(&["vault", "trust"], &told, "Is the vault that is found the right one?");
+        // Where nobody is asked, nothing is told.
+        std::fs::write(world.vault(), ours).unwrap();
+        let done = on_a_terminal(&world, key, &["vault", "rekey", "--yes", flag], "").ends(0);
+        assert!(!done.stdout.contains("The keys of the vault at"), "{done:#?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_to_trust_what_cannot_be_pinned() {
+    let (world, other) = two_vaults();
+    std::fs::copy(other.vault(), world.vault()).unwrap();
+    let refused = |key: (&str, &str), says: &str, code: i32| {
+        let ran = on_a_terminal(&world, key, &["vault", "trust"], "y\n").ends(code);
+        assert!(!ran.stdout.contains("[y/N]") && ran.stdout.contains(says), "{ran:#?}");
+        assert!(ran.stdout.contains("TOKENKEEP_VAULT_ID"), "{ran:#?}");
+    };
+    refused(("HOME", "/"), "there is no home folder", 2);
+    refused(("XDG_STATE_HOME", world.vault().to_str().unwrap()), "key-pins", 6);
+    // Its key id is what stands there, and may be anybody's.
+    let mut bytes = std::fs::read(world.vault()).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(world.vault(), bytes).unwrap();
+    let ran = on_a_terminal(&world, ("TOKENKEEP_IDENTITY", "key"), &["vault", "trust"], "y\n").ends(6);
+    assert!(!ran.stdout.contains("[y/N]") && ran.stdout.contains("tokenkeep vault repair"), "{ran:#?}");
+}

@@ -278,6 +278,91 @@ fn another_vault_for_the_same_key_is_refused_until_it_is_trusted() {
 }
 
 #[test]
+fn another_vault_is_said_to_be_one_by_verify_and_is_not_repaired() {
+    let (world, recipient) = made();
+    let ours = by_key(&world, "key", &["vault", "status", "--json"]).ends(0).json()["key_id"].clone();
+    world.file("pass", "tavern-gazing-spool-undrawn\n");
+    let attacker = World::new();
+    attacker.file("pass", "tavern-gazing-spool-undrawn\n");
+    let init =
+        ["vault", "init", "--recipient", &recipient, "--passphrase", "--calibrate", "1ms", "--no-input"];
+    let theirs = by_passphrase(&attacker, "pass", &[&init[..], &["--json"]].concat()).ends(0).json();
+    let theirs = theirs["key_id"].clone();
+    let mut bytes = std::fs::read(attacker.vault()).unwrap();
+    let sound = by_key(&world, "key", &["vault", "verify", "--json"]).ends(0).json();
+    assert_eq!((&sound["pin"]["trusted"], &sound["pin"]["key_ids"][0]), (&true.into(), &ours));
+
+    for damaged in [false, true] {
+        if damaged {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        std::fs::write(world.vault(), &bytes).unwrap();
+        for flags in [&["--json"][..], &["--json", "--without-keys"]] {
+            let ran = by_key(&world, "key", &[&["vault", "verify"], flags].concat()).ends(4);
+            let (code, message, help) = ran.error();
+            assert_eq!((code.as_str(), help.as_str()), ("untrusted_keys", "tokenkeep vault trust"));
+            assert!(message.contains("somebody put another vault in its place"), "{message}");
+            assert!(!message.contains("nothing was read"), "{message}");
+            let report = ran.json();
+            assert_eq!((&report["key_id"], &report["pin"]["trusted"]), (&theirs, &false.into()), "{report}");
+            assert_eq!((&report["pin"]["key_ids"][0], &report["sound"]), (&ours, &(!damaged).into()));
+        }
+        let text = by_key(&world, "key", &["vault", "verify"]).ends(4).stdout;
+        assert!(text.contains("another one: `tokenkeep vault trust`"), "{text}");
+        let repair = ["vault", "repair", "--yes", "--json"];
+        let (code, _, help) = by_key(&world, "key", &repair).ends(4).error();
+        let theirs = theirs.as_str().unwrap();
+        assert_eq!(code, "untrusted_keys");
+        assert!(help.contains(&format!("TOKENKEEP_VAULT_ID={theirs} tokenkeep vault repair")), "{help}");
+        assert_eq!(std::fs::read(world.vault()).unwrap(), bytes);
+        let given = |id: &str, args: &[&str]| {
+            let mut command = world.command(args);
+            finish(command.env("TOKENKEEP_IDENTITY", "key").env("TOKENKEEP_VAULT_ID", id).spawn().unwrap())
+        };
+        for args in [&["vault", "verify", "--json"][..], &repair] {
+            let (code, _, help) = given(ours.as_str().unwrap(), args).ends(4).error();
+            assert!(code == "untrusted_keys" && help.contains("correct TOKENKEEP_VAULT_ID"), "{help}");
+        }
+    }
+    // Its writer knew the passphrase; that it is another one is said all the same.
+    let text = by_passphrase(&world, "pass", &["vault", "verify"]).ends(6).stdout;
+    assert!(text.contains("knew the passphrase that opens it"), "{text}");
+    let text = by_passphrase(&world, "pass", &["vault", "repair", "--yes"]).ends(0).stdout;
+    assert!(text.contains("knew the passphrase that opens it") && text.contains("repaired"), "{text}");
+    by_key(&world, "key", &["list"]).ends(4);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_damaged_pin_is_shown_and_trusting_writes_it_anew() {
+    let (world, _) = made();
+    let folder = world.path(".local/state/tokenkeep/key-pins");
+    let pin = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&pin, "nonsense").unwrap();
+    let status = by_key(&world, "key", &["vault", "status", "--json"]).ends(0).json();
+    assert_eq!((&status["pin"]["trusted"], &status["locked"]["code"]), (&false.into(), &"place".into()));
+    assert!(status["pin"]["reason"].as_str().unwrap().contains("is no key pin"), "{status}");
+    let text = by_key(&world, "key", &["vault", "status"]).ends(0).stdout;
+    let line = text.lines().find(|line| line.starts_with("pinned ")).unwrap();
+    assert!(line.contains(pin.to_str().unwrap()) && line.contains("tokenkeep vault trust"), "{line}");
+    let id = status["key_id"].as_str().unwrap();
+    let trusted = world.run(&["vault", "trust", "--key-id", id, "--json"]).ends(0).json();
+    assert_eq!((&trusted["changed"], &trusted["previous_key_ids"]), (&true.into(), &serde_json::json!([])));
+    by_key(&world, "key", &["list"]).ends(0);
+    // Of the two pins of a symlink one may be right.
+    std::os::unix::fs::symlink(world.vault(), world.path("link")).unwrap();
+    by_key(&world, "key", &["--vault", "link", "list"]).ends(0);
+    std::fs::write(&pin, "nonsense").unwrap();
+    by_key(&world, "key", &["--vault", "link", "list"]).ends(6);
+    let refused = world.run(&["--vault", "link", "vault", "trust", "--no-input"]).ends(2);
+    assert!(!refused.stderr.contains("trusted already"), "{}", refused.stderr);
+    world.run(&["--vault", "link", "vault", "trust", "--key-id", id]).ends(0);
+    by_key(&world, "key", &["--vault", "link", "list"]).ends(0);
+    let again = world.run(&["--vault", "link", "vault", "trust", "--no-input"]).ends(0);
+    assert!(again.stderr.contains("trusted already"), "{}", again.stderr);
+}
+
+#[test]
 fn a_recovery_key_that_nobody_reads_is_a_failure() {
     let (world, _) = made();
     let mut child = world

@@ -30,7 +30,7 @@ pub use key::Key;
 pub use keychain::SystemKeychain;
 pub use memory::MemoryStore;
 #[cfg(feature = "vault")]
-pub use open::{Opened, Opening, PinReport, Place};
+pub use open::{Checked, Looked, Opened, Opening, PinReport, Place};
 pub use store::{
     Entry, Expected, HandedLease, HeldLease, Lease, MAX_VALUE_BYTES, Note, Revision, SecretStore,
 };

@@ -1,6 +1,7 @@
 //! Which store is used, by which rule, and opening it.
 
 mod damaged;
+mod looked;
 mod made;
 mod place;
 mod trust;
@@ -9,6 +10,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use self::damaged::Checked;
+pub use self::looked::Looked;
+use self::looked::ways_of;
 use self::made::{Judge, Made, Wanted};
 pub use self::place::Place;
 use self::place::Setting;
@@ -186,7 +190,7 @@ impl Opening {
     /// As [`Opening::open`].
     pub async fn open_by(&self) -> Result<(Vault, Unlock), StoreError> {
         let place = self.existing()?;
-        self.open_at(&place).await
+        self.open_at(&place, ways).await
     }
 
     /// Opens the store, or makes it if there is none. Of two who do so at once, one makes it and the other opens it.
@@ -197,7 +201,7 @@ impl Opening {
     pub async fn open_or_make(&self) -> Result<Opened, StoreError> {
         let place = self.place()?;
         if Vault::exists(&place.path)? {
-            match self.open_at(&place).await {
+            match self.open_at(&place, ways).await {
                 Ok((vault, _)) => return Ok(Opened { store: Arc::new(vault), place, made: None }),
                 Err(StoreError::Missing { .. }) => {}
                 Err(error) => return Err(error),
@@ -222,7 +226,11 @@ impl Opening {
         Ok(place)
     }
 
-    async fn open_at(&self, place: &Place) -> Result<(Vault, Unlock), StoreError> {
+    async fn open_at(
+        &self,
+        place: &Place,
+        ways: impl FnOnce(&Path) -> Result<KnownWays, StoreError> + Send + 'static,
+    ) -> Result<(Vault, Unlock), StoreError> {
         let options = self.pinned_options(place)?;
         let unlock = self.fetch(place, |sources, path| sources.unlock(path, || ways(path))).await?;
         Ok((options.open(&place.path, &unlock).await?, unlock))
@@ -269,12 +277,7 @@ impl Opening {
 
 /// What a vault's ways in look like from outside. Scans the file, so that it is asked only where it matters.
 fn ways(path: &Path) -> Result<KnownWays, StoreError> {
-    let probe = Vault::probe(path)?;
-    match probe.header {
-        // Said before anybody is asked for a passphrase that would not help.
-        Some(what) => Err(StoreError::Corrupt { what: format!("{what} ({})", path.display()) }),
-        None => Ok(known_ways(&probe)),
-    }
+    ways_of(&Vault::probe(path)?)
 }
 
 fn known_ways(probe: &VaultProbe) -> KnownWays {

@@ -8,6 +8,7 @@
 mod age_message;
 mod age_secret;
 mod argon2id;
+mod begin;
 mod calibrate;
 mod change_ways;
 mod clean;
@@ -36,6 +37,7 @@ mod new_vault;
 mod passphrase;
 mod pin;
 mod pin_file;
+mod pin_rule;
 mod place;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -82,6 +84,7 @@ pub use self::import::{Compacted, ImportOutcome, Imported, Seen};
 pub use self::keychain::Keychain;
 pub(crate) use self::pin::KeyPin;
 pub use self::pin::PinState;
+pub(crate) use self::pin_rule::{PinRead, Said, refusal};
 pub use self::probe::{ProbedWay, VaultProbe};
 pub use self::recovery::RecoveryKey;
 pub use self::rekey::{Rekey, RekeyPlan};
@@ -268,7 +271,7 @@ impl VaultOptions {
 
     fn open_at(&self, place: Place, unlock: &Unlock) -> Result<Vault, StoreError> {
         let mut view = view::load(&self.disk, &place, None, &mut |_| {})?;
-        self.pin.check_given(&place, view.log.header.key_id)?;
+        self.pin.check_given(&place.file, view.log.header.key_id)?;
         let mut ways = view::found_ways(&view);
         if ways.iter().any(|way| !way.whole) {
             // Not believed before the file was opened once more.
@@ -289,8 +292,7 @@ impl VaultOptions {
             }
         }
         // Who can open it by passphrase is trusted with who wrote it; a public key anybody can have.
-        let proven = matches!(unlock.opener, Opener::Passphrase(_));
-        let pin_state = self.pin.settle(&self.disk, &place, opened.keys.id(), proven)?;
+        let pin_state = self.pin.settle(&self.disk, &place, opened.keys.id(), unlock.is_proof())?;
         let facts = view.file.facts().map_err(|error| place::io("reading", &place.file, error))?;
         place.warn(&self.disk, &facts);
         Ok(self.vault(place, opened.keys, opened.way, view, pin_state))

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::frame::{HEADER_LEN, Header, KeyId};
 use super::lock::{Held, LEASES};
-use super::pin_file::{Unread, files, read, write, write_first};
-use super::place::{self, Place};
+use super::pin_file::{Pin, files, of_names_for, read, stem, try_place, write, write_first};
+use super::pin_rule::{PinRead, Said, refusal};
+use super::place::Place;
 use super::{VaultOptions, view};
 use crate::StoreError;
 
@@ -93,10 +94,10 @@ impl KeyPin {
     }
 
     /// Refuses a vault that is not the one whose id was given. Before any key is tried.
-    pub(super) fn check_given(&self, place: &Place, found: KeyId) -> Result<(), StoreError> {
+    pub(super) fn check_given(&self, vault: &Path, found: KeyId) -> Result<(), StoreError> {
         match self {
             Self::Given { id, by, .. } if *id != found => Err(StoreError::UntrustedKeys {
-                path: place.file.clone(),
+                path: vault.to_owned(),
                 found: found.to_string(),
                 expected: id.to_string(),
                 by: by.clone(),
@@ -117,6 +118,15 @@ impl KeyPin {
         }
     }
 
+    /// Refuses a vault that is not the expected one. Writes nothing. `proven` says that its writer knew a secret.
+    pub(super) fn check(&self, vault: &Path, found: KeyId, proven: bool) -> Result<(), StoreError> {
+        self.check_given(vault, found)?;
+        match self {
+            Self::Files(_) if !proven => refusal(&self.read(), vault, found).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges a vault that was just opened, and writes down its key id where none is. `proven` says that its writer knew
     /// a secret.
     pub(super) fn settle(
@@ -126,62 +136,60 @@ impl KeyPin {
         found: KeyId,
         proven: bool,
     ) -> Result<PinState, StoreError> {
-        let files = match self {
+        match self {
             Self::None => return Ok(PinState::NotAsked),
             // Checked already.
             Self::Given { by, .. } => return Ok(PinState::Given { by: by.clone() }),
             Self::Nowhere(reason) => return Ok(unpinned(reason)),
-            Self::Files(files) => files,
-        };
-        let pins = match files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>() {
-            Ok(pins) => pins,
-            Err(Unread::Hidden(reason)) => return Ok(unpinned(&reason)),
-            Err(Unread::Malformed(file)) if proven => {
-                tracing::debug!(file = %file.display(), "a key pin that cannot be read is written anew");
-                vec![Some(Vec::new()); files.len()]
-            }
-            Err(Unread::Malformed(file)) => {
-                let reason = "is no key pin, or a damaged one: look at it, and write it anew by `tokenkeep vault trust`";
-                return Err(place::refused(&file, reason));
-            }
-        };
-        for (file, ids) in files.iter().zip(&pins) {
-            if let Some(ids) = ids
-                && !ids.contains(&found)
-                && !proven
-            {
-                return Err(StoreError::UntrustedKeys {
-                    path: place.file.clone(),
-                    found: found.to_string(),
-                    expected: ids.iter().map(KeyId::to_string).collect::<Vec<_>>().join(" or "),
-                    by: file.display().to_string(),
-                });
-            }
+            Self::Files(_) => {}
         }
-        let mut replace = false;
-        for (file, ids) in files.iter().zip(&pins) {
-            match ids {
-                None => match write_first(file, &place.file, found) {
-                    Ok(true) => {}
+        let pins = self.read();
+        if !proven && let Some(error) = refusal(&pins, &place.file, found) {
+            return Err(error);
+        }
+        let (mut pinned, mut trouble, mut replace) = (None, None, false);
+        for PinRead { file, said } in pins {
+            let hidden = match said {
+                Said::Nothing => match write_first(&file, &place.file, &self.pin_at(&file, vec![found])) {
+                    Ok(true) => None,
                     // Another process was first: what it has written is judged as if it had always been there.
-                    Ok(false) if matches!(read(file), Ok(Some(_))) => {
+                    Ok(false) if matches!(read(&file), Ok(Some(_))) => {
                         return self.settle(disk, place, found, proven);
                     }
-                    Ok(false) => {
-                        return Ok(unpinned(&format!(
-                            "{}: something that is no file is there",
-                            file.display()
-                        )));
-                    }
-                    Err(error) => return Ok(unpinned(&format!("{}: {error}", file.display()))),
+                    Ok(false) => Some(format!("{}: something that is no file is there", file.display())),
+                    Err(error) => Some(format!("{}: {error}", file.display())),
                 },
-                Some(ids) => replace |= ids[..] != [found],
+                Said::Ids(ids) => {
+                    if !ids.contains(&found) {
+                        tracing::info!(%found, file = %file.display(), "a passphrase opened another vault: its key id is pinned");
+                    }
+                    replace |= ids[..] != [found];
+                    None
+                }
+                Said::NoPin => {
+                    tracing::info!(file = %file.display(), "a key pin that cannot be read is written anew");
+                    replace = true;
+                    None
+                }
+                Said::Hidden(reason) => Some(reason),
+            };
+            match hidden {
+                None => pinned = pinned.or(Some(file)),
+                Some(reason) => trouble = trouble.or(Some(reason)),
             }
         }
         if replace && let Err(reason) = self.replace_settled(disk, place, found) {
             tracing::info!(reason, "the key pin stays as it is");
         }
-        Ok(PinState::Pinned { file: files.first().cloned().unwrap_or_default() })
+        match (pinned, trouble) {
+            (Some(file), trouble) => {
+                if let Some(reason) = trouble {
+                    tracing::info!(reason, "one of the two pins of the vault cannot be kept");
+                }
+                Ok(PinState::Pinned { file })
+            }
+            (None, trouble) => Ok(unpinned(&trouble.unwrap_or_default())),
+        }
     }
 
     /// Pins the file's key id alone, unless its keys are being changed or were changed since `found` was read.
@@ -191,21 +199,31 @@ impl KeyPin {
         if key_id_at(disk, place) != Some(found) {
             return Err("the vault's keys were changed meanwhile".to_owned());
         }
-        self.set(place, &[found])
+        // Whoever changed the keys may have been killed before their file was in its place for good.
+        let several = |pin: &PinRead| matches!(&pin.said, Said::Ids(ids) if ids.len() > 1);
+        if self.read().iter().any(several) {
+            disk.sync_folder(&place.folder).map_err(|error| error.to_string())?;
+        }
+        self.set(place, found)
     }
 
-    /// Before the file with `new` is put in place of the one with `old`, if there is one: both are pinned. A vault that is
-    /// new leaves what was pinned.
+    /// Before the file with `new` is put in place of the one with `old`, if there is one: both are pinned, for other names
+    /// that lead to the file too. A vault that is new leaves what was pinned, and other names as they are: whoever makes
+    /// it need not have known the old keys.
     pub(super) fn expect(&self, place: &Place, old: Option<KeyId>, new: KeyId) -> Result<(), String> {
         for file in self.files() {
             let mut ids = match old {
                 Some(old) => vec![old],
-                None => read(file).ok().flatten().unwrap_or_default(),
+                None => read(file).ok().flatten().map(|pin| pin.ids).unwrap_or_default(),
             };
             if !ids.contains(&new) {
                 ids.push(new);
             }
-            write(file, &place.file, &ids).map_err(|error| format!("{}: {error}", file.display()))?;
+            let pin = self.pin_at(file, ids);
+            write(file, &place.file, &pin).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+        if let Some(old) = old {
+            self.change_other_names(place, old, |ids| ids.push(new));
         }
         Ok(())
     }
@@ -213,12 +231,32 @@ impl KeyPin {
     /// After a file with `new` did not come to be: what was pinned before.
     pub(super) fn unexpect(&self, place: &Place, new: KeyId) {
         for file in self.files() {
-            let Ok(Some(mut ids)) = read(file) else { continue };
-            ids.retain(|id| *id != new);
+            let Ok(Some(mut pin)) = read(file) else { continue };
+            pin.ids.retain(|id| *id != new);
             let done =
-                if ids.is_empty() { std::fs::remove_file(file) } else { write(file, &place.file, &ids) };
+                if pin.ids.is_empty() { std::fs::remove_file(file) } else { write(file, &place.file, &pin) };
             if let Err(error) = done {
                 tracing::debug!(%error, "the key pin names a vault that was never made");
+            }
+        }
+        self.change_other_names(place, new, |ids| ids.retain(|id| *id != new));
+    }
+
+    /// Changes the pins of those other names that lead to the vault and hold `id`. A name that holds another one is for
+    /// another vault, or was led elsewhere. One that fails is refused under that name, until it is trusted.
+    fn change_other_names(&self, place: &Place, id: KeyId, change: impl Fn(&mut Vec<KeyId>)) {
+        let Some(real) = self.files().last() else { return };
+        for (file, mut pin) in of_names_for(real) {
+            let before = pin.ids.clone();
+            if self.files().contains(&file) || !before.contains(&id) {
+                continue;
+            }
+            change(&mut pin.ids);
+            if pin.ids.is_empty() || pin.ids == before {
+                continue;
+            }
+            if let Err(error) = write(&file, &place.file, &pin) {
+                tracing::info!(%error, file = %file.display(), "another name's key pin stays as it is");
             }
         }
     }
@@ -229,35 +267,55 @@ impl KeyPin {
             Self::None => PinState::NotAsked,
             Self::Given { by, .. } => PinState::Given { by: by.clone() },
             Self::Nowhere(reason) => unpinned(reason),
-            Self::Files(files) => match expected.and_then(|()| self.set(place, &[id])) {
+            Self::Files(files) => match expected.and_then(|()| self.set(place, id)) {
                 Ok(()) => PinState::Pinned { file: files.first().cloned().unwrap_or_default() },
                 Err(reason) => unpinned(&reason),
             },
         }
     }
 
-    /// Pins `id` alone for the vault file at `vault`, on a person's word.
+    /// Pins `id` alone for the vault file at `vault`, on a person's word: by the name that they gave.
     pub(crate) fn trust(&self, vault: &Path, id: KeyId) -> Result<(), String> {
-        self.write_all(vault, &[id])
+        self.write_all(vault, id)
     }
 
-    /// Pins these ids, whatever was pinned.
-    pub(super) fn set(&self, place: &Place, ids: &[KeyId]) -> Result<(), String> {
-        self.write_all(&place.file, ids)
+    /// Whether a pin can be written. Nothing is changed, but that the folder is made.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn try_places(&self) -> Result<(), String> {
+        self.files()
+            .iter()
+            .try_for_each(|file| try_place(file).map_err(|error| format!("{}: {error}", file.display())))
     }
 
-    fn write_all(&self, vault: &Path, ids: &[KeyId]) -> Result<(), String> {
-        self.files().iter().try_for_each(|file| {
-            write(file, vault, ids).map_err(|error| format!("{}: {error}", file.display()))
-        })
+    /// Pins `id` alone, for other names that lead to the file and hold it among others too.
+    pub(super) fn set(&self, place: &Place, id: KeyId) -> Result<(), String> {
+        self.write_all(&place.file, id)?;
+        self.change_other_names(place, id, |ids| *ids = vec![id]);
+        Ok(())
     }
 
-    /// Everything that is pinned, as far as it can be read.
-    pub(crate) fn pinned(&self) -> Vec<KeyId> {
-        let mut ids: Vec<_> = self.files().iter().filter_map(|file| read(file).ok()?).flatten().collect();
-        let mut seen = std::collections::HashSet::new();
-        ids.retain(|id| seen.insert(*id));
-        ids
+    /// Writes every pin, and says what was wrong with the first that failed.
+    fn write_all(&self, vault: &Path, id: KeyId) -> Result<(), String> {
+        let mut done = Ok(());
+        for file in self.files() {
+            let written = write(file, vault, &self.pin_at(file, vec![id]));
+            done = done.and(written.map_err(|error| format!("{}: {error}", file.display())));
+        }
+        done
+    }
+
+    /// What the pin in `file` is to say.
+    fn pin_at(&self, file: &Path, ids: Vec<KeyId>) -> Pin {
+        let real = self.files().last().filter(|real| *real != file);
+        Pin { ids, leads_to: real.and_then(|real| stem(real)) }
+    }
+
+    /// The pins as they are now.
+    pub(crate) fn read(&self) -> Vec<PinRead> {
+        self.files().iter().map(|file| PinRead::of(file)).collect()
     }
 }
 

@@ -129,11 +129,14 @@ impl VaultOptions {
     /// # Errors
     ///
     /// Those of [`VaultOptions::open`], but [`StoreError::Corrupt`] only if the damage leaves no way in that opens.
+    /// [`StoreError::UntrustedKeys`] goes by the key id of the master key, where the header is damaged.
     pub async fn salvage(&self, path: impl AsRef<Path>, unlock: &Unlock) -> Result<Salvage, StoreError> {
         let place = Place::existing(&self.disk, path.as_ref())?;
         let (options, unlock) = (self.clone(), unlock.clone());
         blocking(move || {
-            let unlocked = Arc::new(salvage::open(&options.disk, &place, &unlock)?);
+            let unlocked = Arc::new(salvage::open(&options.disk, &place, &options.pin, &unlock)?);
+            // A repair is not to make a sound vault out of a file that an opening would refuse.
+            options.pin.check(&place.file, unlocked.keys.id(), unlock.is_proof())?;
             let by = Some((&unlocked.keys, &unlocked.way));
             let found = examine(&options.disk, &place, by, &options.likely)?;
             Ok(Salvage { options, place, unlocked, found })

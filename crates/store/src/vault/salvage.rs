@@ -2,13 +2,15 @@
 //!
 //! Nothing here is used to read or write a vault in everyday use, where a damaged header opens nothing.
 
+use super::begin::begin;
 use super::disk::Disk;
-use super::frame::{BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, KeyId, Tag};
+use super::frame::{FrameKind, HEADER_LEN, Head, Header, KeyId, Tag};
 use super::log::{At, Log, Met};
-use super::place::{self, Place};
+use super::pin::KeyPin;
+use super::place::Place;
 use super::record::Keys;
 use super::unwrap::{self, FoundWay};
-use super::view::{self, View, open_file, scan_failed};
+use super::view::{self, View, scan_failed};
 use super::way_in::{Opener, Unlock};
 use super::ways::{BadList, Ways};
 use crate::StoreError;
@@ -32,23 +34,16 @@ pub(super) fn load(
     keys: Option<&Keys>,
     met: &mut dyn FnMut(Met),
 ) -> Result<(View, Option<&'static str>), StoreError> {
-    let (file, facts) = open_file(disk, place)?;
-    // A head that begins on the last byte of the header is whole within this.
-    let mut start = [0; HEADER_LEN + HEAD_LEN];
-    let read = file.read_at(&mut start, 0).map_err(|error| place::io("reading", &place.file, error))?;
-    let (header, damage) = match Header::decode(&start[..read]) {
+    let begun = begin(disk, place, keys)?;
+    let (start, facts) = (begun.start(), &begun.facts);
+    let (header, damage) = match begun.header {
         Ok(header) => (header, None),
-        Err(BadHeader::Damaged(what)) => (as_it_stands(&start), Some(what)),
-        Err(BadHeader::NewerVersion) => {
-            return Err(StoreError::NewerVersion { what: format!("the vault at {}", place.file.display()) });
-        }
+        Err(what) => (as_it_stands(start), Some(what)),
     };
-    if damage.is_none() && keys.is_some_and(|keys| keys.id() != header.key_id) {
-        return Err(StoreError::KeysChanged { path: place.file.clone() });
-    }
     let mut log = Log::new(header);
     if damage.is_some()
-        && let Some(first) = (0..HEADER_LEN).find(|&at| Head::decode(&start[at..read.max(at)]).is_some())
+        && let Some(first) =
+            (0..HEADER_LEN).find(|&at| start.get(at..).is_some_and(|rest| Head::decode(rest).is_some()))
     {
         // Bytes of the header are missing: the first frame begins earlier.
         log.end = first as u64;
@@ -59,25 +54,38 @@ pub(super) fn load(
         log.end = facts.len;
         log.live = facts.len;
     }
-    log.scan(&file, facts.len, keys, met).map_err(|error| scan_failed(&place.file, error))?;
-    Ok((View { file: std::sync::Arc::new(file), id: facts.id, log, allocated_until: 0 }, damage))
+    log.scan(&begun.file, facts.len, keys, met).map_err(|error| scan_failed(&place.file, error))?;
+    let id = facts.id;
+    Ok((View { file: std::sync::Arc::new(begun.file), id, log, allocated_until: 0 }, damage))
 }
 
 fn as_it_stands(start: &[u8]) -> Header {
     let mut id = [0; 16];
-    id.copy_from_slice(&start[19..35]);
+    for (to, from) in id.iter_mut().zip(start.iter().skip(19)) {
+        *to = *from;
+    }
     Header { key_id: KeyId::new(id), next_seq: 0 }
 }
 
 /// Opens a file that may be damaged. A way in is taken only if the list of ways in names it. Where that list cannot be
 /// read, the header vouches for its master key; where that is damaged too, a record that opens under it does.
-pub(super) fn open(disk: &Disk, place: &Place, unlock: &Unlock) -> Result<Unlocked, StoreError> {
+/// `pin` may refuse the key id that a whole header names, before any key is tried; that of the keys is for the caller to
+/// judge.
+pub(super) fn open(
+    disk: &Disk,
+    place: &Place,
+    pin: &KeyPin,
+    unlock: &Unlock,
+) -> Result<Unlocked, StoreError> {
     let mut all = Vec::new();
     let (mut view, damage) = load(disk, place, None, &mut |met| {
         if met.kind == FrameKind::WayIn {
             all.push(met.at);
         }
     })?;
+    if damage.is_none() {
+        pin.check_given(&place.file, view.log.header.key_id)?;
+    }
     // Those too that stand behind other frames: what came before the first of them may be the damage.
     view.log.ways_in = all;
     let mut ways = view::found_ways(&view);

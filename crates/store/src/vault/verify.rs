@@ -171,7 +171,8 @@ impl VaultOptions {
     /// # Errors
     ///
     /// Those of [`VaultOptions::open`] but that damage alone is none. [`StoreError::Corrupt`] if the damage leaves no way
-    /// in that opens.
+    /// in that opens. [`StoreError::UntrustedKeys`] if another key id was given than that of the master key; without keys,
+    /// than that of a header that is whole.
     pub async fn verify(
         &self,
         path: impl AsRef<std::path::Path>,
@@ -181,9 +182,12 @@ impl VaultOptions {
         let (options, unlock) = (self.clone(), unlock.cloned());
         blocking(move || {
             let disk = &options.disk;
-            let unlocked = unlock.map(|unlock| salvage::open(disk, &place, &unlock)).transpose()?;
+            let pin = &options.pin;
+            let unlocked = unlock.map(|unlock| salvage::open(disk, &place, pin, &unlock)).transpose()?;
             let by = unlocked.as_ref().map(|unlocked| (&unlocked.keys, &unlocked.way));
-            Ok(examine(disk, &place, by, &options.likely)?.report(true))
+            let report = examine(disk, &place, by, &options.likely)?.report(true);
+            report.key_id.map_or(Ok(()), |id| pin.check_given(&place.file, id))?;
+            Ok(report)
         })
         .await
     }

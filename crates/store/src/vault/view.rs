@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use tokenkeep_clock::Clock;
 
+use super::begin::{Begun, begin};
 use super::clean::Clean;
 use super::disk::{Disk, DiskFile, Facts, FileId, is_forbidden};
-use super::frame::{
-    BadHeader, FrameKind, HEAD_LEN, HEADER_LEN, Head, Header, MAX_BODY_LEN, Tag, damaged_frame, frame,
-};
+use super::frame::{FrameKind, HEAD_LEN, Head, MAX_BODY_LEN, Tag, damaged_frame, frame};
 use super::log::{At, Damage, HeadState, Log, Met, ScanError};
 use super::pin::{KeyPin, PinState};
 use super::place::{self, Place};
@@ -111,20 +110,9 @@ pub(super) fn load(
     keys: Option<&Keys>,
     met: &mut dyn FnMut(Met),
 ) -> Result<View, StoreError> {
-    let (file, facts) = open_file(disk, place)?;
-    let mut start = [0; HEADER_LEN];
-    let read = file.read_at(&mut start, 0).map_err(|error| place::io("reading", &place.file, error))?;
-    let header = Header::decode(&start[..read]).map_err(|bad| match bad {
-        BadHeader::Damaged(what) => {
-            StoreError::Corrupt { what: format!("{what} ({})", place.file.display()) }
-        }
-        BadHeader::NewerVersion => {
-            StoreError::NewerVersion { what: format!("the vault at {}", place.file.display()) }
-        }
-    })?;
-    if keys.is_some_and(|keys| keys.id() != header.key_id) {
-        return Err(StoreError::KeysChanged { path: place.file.clone() });
-    }
+    let Begun { file, facts, header, .. } = begin(disk, place, keys)?;
+    let header =
+        header.map_err(|what| StoreError::Corrupt { what: format!("{what} ({})", place.file.display()) })?;
     let mut log = Log::new(header);
     log.scan(&file, facts.len, keys, met).map_err(|error| scan_failed(&place.file, error))?;
     if log.ways.is_none() && log.damage.is_empty() {

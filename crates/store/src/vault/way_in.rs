@@ -99,6 +99,11 @@ impl Unlock {
         }
     }
 
+    /// Whether what it opens was written by somebody who knew a secret: a passphrase. A public key anybody can have.
+    pub(crate) fn is_proof(&self) -> bool {
+        matches!(self.opener, Opener::Passphrase(_))
+    }
+
     /// A passphrase.
     pub fn passphrase(passphrase: impl Into<Secret>, source: impl Into<String>) -> Self {
         Self::new(Opener::Passphrase(passphrase.into()), source)

@@ -6,6 +6,7 @@ mod import;
 mod init;
 mod locks;
 mod passphrase;
+mod pin;
 mod question;
 mod record;
 mod rekey;

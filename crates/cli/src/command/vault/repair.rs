@@ -2,9 +2,12 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep::Session;
-use tokenkeep::store::{AffectedEntry, PlannedWay, RepairPlan, Repaired, Salvage, VaultReport, WayFate};
+use tokenkeep::store::{
+    AffectedEntry, PinReport, PlannedWay, RepairPlan, Repaired, Salvage, VaultReport, WayFate,
+};
+use tokenkeep::{Session, StoreError};
 
+use super::pin::{self, PinFields};
 use super::{question, record};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
@@ -43,6 +46,8 @@ pub(crate) struct RepairArgs {
 struct RepairFields {
     vault: String,
     key_id: Option<String>,
+    /// What is pinned; it stays as it is.
+    pin: Option<PinFields>,
     /// Whether anything is, or was, damaged.
     damaged: bool,
     repaired: bool,
@@ -87,19 +92,40 @@ struct FateFields {
 
 /// Runs `vault repair`.
 pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, CommandError> {
-    let salvage = context.damaged_opening(context.prompt)?.salvage().await?;
+    let opening = context.damaged_opening(context.prompt)?;
+    let salvage = opening.salvage().await.map_err(refused)?;
     let report = salvage.report();
-    let plan = salvage.plan(args.keep_doubtful);
-    if !plan.needed || args.dry_run {
-        tell(context, &report, &plan, None)?;
+    let pin = report.key_id.map(|id| opening.pin_report_of(&report.path, id)).transpose()?;
+    let found = Found { plan: salvage.plan(args.keep_doubtful), report, pin };
+    if !found.plan.needed || args.dry_run {
+        tell(context, &found, None)?;
         return Ok(Exit::Done);
     }
     if !args.yes {
-        ask(context, &plan)?;
+        ask(context, &found)?;
     }
-    let repaired = repair(context, &salvage, &plan).await?;
-    tell(context, &report, &plan, Some(&repaired))?;
+    let repaired = repair(context, &salvage, &found.plan).await?;
+    tell(context, &found, Some(&repaired))?;
     Ok(Exit::Done)
+}
+
+/// What was found before anything is done.
+struct Found {
+    report: VaultReport,
+    plan: RepairPlan,
+    pin: Option<PinReport>,
+}
+
+/// The error for a vault that is not opened. One that is not the pinned one is not repaired: what is in it would look
+/// sound.
+fn refused(error: StoreError) -> CommandError {
+    let help = match &error {
+        StoreError::UntrustedKeys { found, by, .. } if by != "TOKENKEEP_VAULT_ID" => {
+            format!("if you know why it is another one: TOKENKEEP_VAULT_ID={found} tokenkeep vault repair")
+        }
+        _ => return error.into(),
+    };
+    CommandError { help, ..pin::refused(error) }
 }
 
 async fn repair(context: &Context, salvage: &Salvage, plan: &RepairPlan) -> Result<Repaired, CommandError> {
@@ -114,33 +140,29 @@ async fn repair(context: &Context, salvage: &Salvage, plan: &RepairPlan) -> Resu
     })
 }
 
-fn ask(context: &Context, plan: &RepairPlan) -> Result<(), CommandError> {
+fn ask(context: &Context, found: &Found) -> Result<(), CommandError> {
     if !context.prompt.allowed() {
         return Err(CommandError::usage(
             "there is nobody to ask whether the vault is to be repaired",
             "tokenkeep vault repair --dry-run, then tokenkeep vault repair --yes",
         ));
     }
-    for line in lines(plan) {
+    for line in lines(found) {
         context.output.before_asking(true, line);
     }
     question::ask(context, "Repair the vault?", "nothing was changed", "tokenkeep vault repair")
 }
 
-fn tell(
-    context: &Context,
-    report: &VaultReport,
-    plan: &RepairPlan,
-    repaired: Option<&Repaired>,
-) -> Result<(), CommandError> {
+fn tell(context: &Context, found: &Found, repaired: Option<&Repaired>) -> Result<(), CommandError> {
     if context.output.json {
-        return context.output.object(&json(report, plan, repaired));
+        return context.output.object(&json(found, repaired));
     }
+    let Found { report, plan, .. } = found;
     let vault = report.path.display();
     if !plan.needed {
         return context.output.line(&format!("{vault}: nothing is damaged, and nothing was changed"));
     }
-    for line in lines(plan) {
+    for line in lines(found) {
         context.output.line(&line)?;
     }
     match repaired {
@@ -153,8 +175,16 @@ fn tell(
 }
 
 /// What is kept and lost, for a person.
-fn lines(plan: &RepairPlan) -> Vec<String> {
+fn lines(found: &Found) -> Vec<String> {
+    let plan = &found.plan;
     let mut lines = Vec::new();
+    if let Some(report) = found.pin.as_ref().filter(|pin| !pin.is_trusted()) {
+        let text = pin::Shown { report, unpinned: None }.text();
+        lines.push(format!(
+            "key id: {}; pinned: {text}; but its writer knew the passphrase that opens it",
+            report.found
+        ));
+    }
     for entry in &plan.lost {
         lines.push(format!(
             "lost: {}, revision {}: {}{}",
@@ -203,11 +233,13 @@ fn again(entry: &AffectedEntry) -> String {
     }
 }
 
-fn json(report: &VaultReport, plan: &RepairPlan, repaired: Option<&Repaired>) -> RepairFields {
+fn json(found: &Found, repaired: Option<&Repaired>) -> RepairFields {
+    let Found { report, plan, pin } = found;
     let lost = |entries: &[AffectedEntry]| entries.iter().map(lost_fields).collect();
     RepairFields {
         vault: report.path.display().to_string(),
         key_id: report.key_id.map(|id| id.to_string()),
+        pin: pin.as_ref().map(|report| pin::Shown { report, unpinned: None }.fields()),
         damaged: plan.needed,
         repaired: repaired.is_some(),
         damaged_file: repaired.map(|repaired| repaired.damaged.display().to_string()),

@@ -4,11 +4,12 @@ use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::store::{
-    Costs, KeyId, PinReport, PinState, Place, ProbedWay, RoomState, SourceReport, SourceState, Vault,
-    VaultProbe, VaultStatus, WayIn,
+    Costs, Looked, PinReport, PinState, ProbedWay, RoomState, SourceReport, SourceState, Vault, VaultStatus,
+    WayIn,
 };
 
 use super::locks::{self, LockFields};
+use super::pin::{self, PinFields};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::hardening;
@@ -75,19 +76,6 @@ pub(super) struct WayFields {
     opened: bool,
 }
 
-/// Which key id is expected.
-#[derive(Serialize)]
-struct PinFields {
-    /// None before the first opening, two while keys are being changed.
-    key_ids: Vec<String>,
-    /// What says so: TOKENKEEP_VAULT_ID, or the file of the pin; `null` where none can be kept.
-    by: Option<String>,
-    /// Whether a public key may open the vault that is there.
-    trusted: bool,
-    /// Why it cannot be pinned.
-    reason: Option<String>,
-}
-
 #[derive(Serialize)]
 struct LockedFields {
     code: &'static str,
@@ -110,28 +98,34 @@ struct Inside {
 
 /// Everything there is to say.
 struct Seen {
-    place: Place,
-    probe: VaultProbe,
+    looked: Looked,
     inside: Result<Inside, CommandError>,
-    pin: PinFields,
+    pin: PinReport,
     locks: Vec<LockFields>,
     sources: Vec<SourceReport>,
 }
 
+impl Seen {
+    fn pin(&self) -> pin::Shown<'_> {
+        let unpinned = match self.inside.as_ref().map(|inside| &inside.status.pin) {
+            Ok(PinState::Unpinned { reason }) => Some(reason.as_str()),
+            _ => None,
+        };
+        pin::Shown { report: &self.pin, unpinned }
+    }
+}
+
 /// Runs `vault status`.
 pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
-    let opening = context.opening(context.prompt.silent())?;
-    let place = opening.place()?;
-    let probe = Vault::probe(&place.path)?;
-    let sources = opening.report()?;
-    let pin = opening.pin_report()?;
-    let (inside, locks) = match opening.open_vault().await {
+    let looked = context.opening(context.prompt.silent())?.look()?;
+    let (inside, locks) = match looked.open().await {
         // Asked first: looking for room is no lock of anybody's, but it takes its time.
         Ok(vault) => (look_inside(&vault).await, locks::of_open(&vault).await),
-        Err(error) => (Err(error.into()), locks::of_locked(&place.path)),
+        Err(error) => (Err(error.into()), locks::of_locked(&looked.place.path)),
     };
-    let pin = pin_fields(&pin, &inside);
-    let seen = Seen { place, probe, inside, pin, locks: locks?, sources };
+    // After the vault was opened, which may have pinned it.
+    let pin = looked.pin_report()?;
+    let seen = Seen { sources: looked.sources(), looked, inside, pin, locks: locks? };
     if context.output.json {
         context.output.object(&json(seen))?;
     } else {
@@ -145,38 +139,10 @@ async fn look_inside(vault: &Vault) -> Result<Inside, CommandError> {
     Ok(Inside { status: vault.status()?, room })
 }
 
-fn pin_fields(report: &PinReport, inside: &Result<Inside, CommandError>) -> PinFields {
-    let reason = match inside.as_ref().map(|inside| &inside.status.pin) {
-        Ok(PinState::Unpinned { reason }) => Some(reason.clone()),
-        _ => report.file.as_ref().err().cloned().filter(|_| report.given.is_none()),
-    };
-    let (ids, by) = match &report.given {
-        Some((id, by)) => (vec![*id], Some(by.clone())),
-        None => (report.pinned.clone(), report.file.as_ref().ok().map(|file| file.display().to_string())),
-    };
-    PinFields {
-        key_ids: ids.iter().map(KeyId::to_string).collect(),
-        by: by.filter(|_| reason.is_none()),
-        trusted: report.is_trusted(),
-        reason,
-    }
-}
-
-fn pin_text(pin: &PinFields) -> String {
-    match (&pin.reason, pin.trusted, &pin.by) {
-        (Some(reason), ..) => format!("none: {reason}"),
-        (None, false, Some(by)) => {
-            format!("{} ({by}), another one: `tokenkeep vault trust`", pin.key_ids.join(" or "))
-        }
-        (None, _, Some(by)) if pin.key_ids.is_empty() => format!("none yet ({by})"),
-        (None, _, by) => format!("the same ({})", by.as_deref().unwrap_or("nowhere")),
-    }
-}
-
 /// Where the vault was named, if that is not where it is.
 fn link(seen: &Seen) -> Option<String> {
-    let named = std::path::absolute(&seen.place.path).ok()?;
-    (named != seen.probe.path).then(|| named.display().to_string())
+    let named = std::path::absolute(&seen.looked.place.path).ok()?;
+    (named != seen.looked.probe.path).then(|| named.display().to_string())
 }
 
 fn room_word(room: RoomState) -> &'static str {
@@ -205,8 +171,8 @@ fn room_line(inside: &Inside) -> String {
 }
 
 fn json(seen: Seen) -> VaultFields {
-    let link = link(&seen);
-    let Seen { place, probe, inside, pin, locks, sources } = seen;
+    let (link, pin) = (link(&seen), seen.pin().fields());
+    let Seen { looked: Looked { place, probe, .. }, inside, locks, sources, .. } = seen;
     let status = inside.as_ref().ok().map(|inside| &inside.status);
     VaultFields {
         vault: probe.path.display().to_string(),
@@ -242,7 +208,7 @@ fn json(seen: Seen) -> VaultFields {
 }
 
 fn text(seen: &Seen) -> String {
-    let (probe, inside) = (&seen.probe, seen.inside.as_ref().ok());
+    let (probe, inside) = (&seen.looked.probe, seen.inside.as_ref().ok());
     let state = match &seen.inside {
         Ok(_) => paint(AnsiColor::Green, "opens"),
         Err(error) => format!("{}: {}", paint(AnsiColor::Yellow, "does not open"), error.message),
@@ -261,10 +227,10 @@ fn text(seen: &Seen) -> String {
     let mut rows = vec![
         ("vault", Some(probe.path.display().to_string())),
         ("behind link", link(seen)),
-        ("named by", Some(seen.place.from.clone())),
+        ("named by", Some(seen.looked.place.from.clone())),
         ("state", Some(state)),
         ("key id", Some(probe.key_id.to_string())),
-        ("pinned", Some(pin_text(&seen.pin))),
+        ("pinned", Some(seen.pin().text())),
         ("size", Some(format!("{} ({live} live, {dead} dead)", size(probe.bytes)))),
         ("entries", Some(probe.entries.to_string())),
         ("room", inside.map(room_line)),

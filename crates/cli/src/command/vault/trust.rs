@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use tokenkeep::StoreError;
 use tokenkeep::store::{KeyId, PinReport};
 
 use super::question;
@@ -42,7 +43,8 @@ struct TrustedFields {
 /// Runs `vault trust`.
 pub(crate) fn run(context: &Context, args: &TrustArgs) -> Result<Exit, CommandError> {
     let opening = context.opening(context.prompt.silent())?;
-    let before = opening.pin_report()?;
+    let looked = opening.look()?;
+    let before = looked.pin_report()?;
     let id = match &args.key_id {
         Some(digits) => Some(KeyId::parse(digits.trim()).ok_or_else(|| {
             CommandError::usage(
@@ -64,7 +66,11 @@ pub(crate) fn run(context: &Context, args: &TrustArgs) -> Result<Exit, CommandEr
             format!("set {by} to {}, if you know why it is another one", before.found),
         ));
     }
-    let changed = before.pinned[..] != [before.found];
+    let changed = !before.is_settled();
+    if changed || id.is_some() {
+        // Before anybody is asked.
+        looked.check_trust().map_err(|error| untrustable(error, &before))?;
+    }
     if changed && id.is_none() {
         ask(context, &before)?;
     }
@@ -86,6 +92,18 @@ pub(crate) fn run(context: &Context, args: &TrustArgs) -> Result<Exit, CommandEr
     Ok(Exit::Done)
 }
 
+/// Why nothing can be trusted here, and what helps.
+fn untrustable(error: StoreError, report: &PinReport) -> CommandError {
+    let help = match &error {
+        StoreError::Corrupt { .. } => "tokenkeep vault verify, then tokenkeep vault repair".to_owned(),
+        StoreError::Invalid { .. } | StoreError::NotWritable { .. } => {
+            format!("set TOKENKEEP_VAULT_ID to {}, if that is the right one", report.found)
+        }
+        _ => return error.into(),
+    };
+    CommandError { help, ..error.into() }
+}
+
 fn ask(context: &Context, report: &PinReport) -> Result<(), CommandError> {
     if let Some(why) = context.prompt.refusal() {
         return Err(CommandError::usage(
@@ -100,6 +118,7 @@ fn ask(context: &Context, report: &PinReport) -> Result<(), CommandError> {
     let fields = fields(&[
         ("vault", Some(report.vault.display().to_string())),
         ("pinned", Some(pinned.join(" or ")).filter(|ids| !ids.is_empty())),
+        ("damaged", Some(report.troubles.join("; ")).filter(|troubles| !troubles.is_empty())),
         ("found", Some(report.found.to_string())),
     ]);
     context.output.before_asking(true, fields);

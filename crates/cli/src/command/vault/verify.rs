@@ -2,8 +2,9 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokenkeep::store::{FrameKind, FrameState, VaultFrame, VaultReport, WayState};
+use tokenkeep::store::{Checked, FrameKind, FrameState, VaultFrame, WayState};
 
+use super::pin::{self, PinFields};
 use super::record::{self, CheckedFields, EntryFields};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
@@ -13,7 +14,8 @@ use crate::output::table;
 ///
 /// Every record is decrypted and checked, also where the file's header is damaged. Where nothing opens the vault,
 /// checksums are looked at, and the command exits 4. It exits 6, after printing, if anything that is needed is damaged:
-/// damage of what was replaced since, of a note, and what a killed write left at the end cost nobody anything.
+/// damage of what was replaced since, of a note, and what a killed write left at the end cost nobody anything. A vault that
+/// is not the pinned one, and that no passphrase opened, is read too, and the command exits 4.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// Open nothing: look at checksums alone, and ask for no passphrase
@@ -26,6 +28,8 @@ pub(crate) struct VerifyArgs {
 struct VerifiedFields {
     vault: String,
     key_id: Option<String>,
+    /// What is pinned: `null` where the key id is not known.
+    pin: Option<PinFields>,
     /// Whether records were decrypted; else only checksums were looked at.
     opened: bool,
     /// Whether nothing that is needed is damaged.
@@ -65,8 +69,8 @@ struct TailFields {
 /// Runs `vault verify`.
 pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CommandError> {
     let opening = context.damaged_opening(context.prompt)?;
-    let (report, locked) = match opening.verify(!args.without_keys).await {
-        Ok(report) => (report, None),
+    let (checked, locked) = match opening.verify(!args.without_keys).await {
+        Ok(checked) => (checked, None),
         Err(error) => {
             let error = CommandError::from(error);
             if error.exit != Exit::Locked && error.code != "damaged" {
@@ -76,10 +80,19 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Co
         }
     };
     if context.output.json {
-        context.output.object(&json(&report))?;
+        context.output.object(&json(&checked))?;
     } else {
-        context.output.styled(text(&report))?;
+        context.output.styled(text(&checked))?;
     }
+    // Said first: another vault is not to be repaired.
+    let locked = match locked {
+        Some(error) if error.code == "untrusted_keys" => return Err(error),
+        locked => locked,
+    };
+    if let Some(error) = checked.refusal() {
+        return Err(pin::refused(error));
+    }
+    let report = &checked.report;
     if !report.is_sound() {
         return Err(CommandError::new(
             Exit::Store,
@@ -91,11 +104,13 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Co
     locked.map_or(Ok(Exit::Done), Err)
 }
 
-fn json(report: &VaultReport) -> VerifiedFields {
+fn json(checked: &Checked) -> VerifiedFields {
+    let report = &checked.report;
     let count = |state| report.frames.iter().filter(|frame| frame.state == state).count();
     VerifiedFields {
         vault: report.path.display().to_string(),
         key_id: report.key_id.map(|id| id.to_string()),
+        pin: checked.pin.as_ref().map(|report| pin::Shown { report, unpinned: None }.fields()),
         opened: report.opened,
         sound: report.is_sound(),
         header: report.header,
@@ -110,6 +125,24 @@ fn json(report: &VaultReport) -> VerifiedFields {
     }
 }
 
+/// What there is to say of whether this is the expected vault.
+fn pin_line(checked: &Checked) -> Option<String> {
+    let Some(report) = &checked.pin else {
+        return Some(
+            "pinned: nobody knows whether this is the right vault: its header is damaged, and nothing opened it".to_owned(),
+        );
+    };
+    if report.is_trusted() && report.troubles.is_empty() {
+        return None;
+    }
+    let proof = match checked.proven && !report.is_trusted() {
+        true => "; but its writer knew the passphrase that opens it",
+        false => "",
+    };
+    let text = pin::Shown { report, unpinned: None }.text();
+    Some(format!("key id: {}; pinned: {text}{proof}", report.found))
+}
+
 fn damage(frame: &VaultFrame) -> DamageFields {
     DamageFields {
         offset: frame.offset,
@@ -121,8 +154,8 @@ fn damage(frame: &VaultFrame) -> DamageFields {
     }
 }
 
-fn text(report: &VaultReport) -> String {
-    let fields = json(report);
+fn text(checked: &Checked) -> String {
+    let (report, fields) = (&checked.report, json(checked));
     let mut lines = vec![format!(
         "{}: {} live and {} dead records, {} with a damaged head, {} damaged",
         fields.vault,
@@ -134,6 +167,7 @@ fn text(report: &VaultReport) -> String {
     if !report.opened {
         lines.push("only checksums were looked at: no record was decrypted".to_owned());
     }
+    lines.extend(pin_line(checked));
     if let Some(what) = report.header {
         lines.push(format!("byte 0 to 47: {what}"));
     }
