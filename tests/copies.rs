@@ -97,6 +97,48 @@ fn an_old_export_leaves_alone_what_was_renewed_since_and_is_not_put_in_its_place
 }
 
 #[test]
+fn a_session_that_is_renewed_while_the_question_is_open_is_left_alone() {
+    use std::io::{Read as _, Write as _};
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = Home::signed_in(&mock);
+    home.sign_in_as(&mock, "other").ends(0);
+    let copy = place(&home, "sessions.age");
+    let copy = copy.to_str().unwrap();
+    home.run(&["vault", "export", "-o", copy]).ends(0);
+    let exported = home.stored_record("other");
+    for session in ["default", "other"] {
+        home.run(&["renew", "--session", session]).ends(0);
+    }
+    // On a terminal of its own, which `script` makes.
+    let import = format!("{} vault import {copy} --replace", tokenkeep_tests::binary("tokenkeep").display());
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--return", "--command", &import, "/dev/null"]).env_clear();
+    script.envs(home.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let pipe = std::process::Stdio::piped;
+    let mut asked = script.stdin(pipe()).stdout(pipe()).spawn().unwrap();
+    let (mut answer, mut shown) = (asked.stdin.take().unwrap(), asked.stdout.take().unwrap());
+    let mut told = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&told).contains("Replace them?") {
+        assert_eq!(shown.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&told));
+        told.push(byte[0]);
+    }
+    home.run(&["renew"]).ends(0);
+    let renewed = home.stored_record("default");
+    answer.write_all(b"yes\n").unwrap();
+    shown.read_to_end(&mut told).unwrap();
+    drop(answer);
+    let told = String::from_utf8_lossy(&told);
+    assert_eq!(asked.wait().unwrap().code(), Some(1), "{told}");
+    assert!(told.contains("session default: it changed since it was looked at"), "{told}");
+    assert!(told.contains("session other: put in the place"), "{told}");
+    assert!(told.contains("1 changed meanwhile, and were left alone"), "{told}");
+    assert_eq!(home.stored_record("default"), renewed);
+    assert_eq!(home.stored_record("other"), exported);
+    home.is_alive().ends(0);
+}
+
+#[test]
 fn nothing_is_written_in_clear_unasked_and_nothing_is_left_half_written() {
     let mock = MockAuth0::start_blocking().unwrap();
     let home = Home::signed_in(&mock);

@@ -1,5 +1,6 @@
 //! What a command works with: the settings of this run, and the store and session they name.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +49,36 @@ impl Context {
         self.timeout().map_or(Duration::from_secs(60), |limit| limit.mul_f32(0.9))
     }
 
-    /// Whether the vault's passphrase is to be read from standard input.
-    pub(crate) fn passphrase_from_stdin(&self) -> bool {
+    /// Refuses a run in which more than one of `inputs` (a flag, and the file that it names) and of what opens the vault is
+    /// standard input, which can be read once. Called before anything is read.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that names them.
+    pub(crate) fn standard_input_once(
+        &self,
+        inputs: &[(&str, Option<&Path>)],
+        help: impl Into<String>,
+    ) -> Result<(), CommandError> {
+        let named = inputs.iter().filter(|(_, path)| path.is_some_and(input::is_stdin));
+        let mut all: Vec<String> = named.map(|(flag, _)| (*flag).to_owned()).collect();
+        all.extend(self.opened_from_stdin());
+        if all.len() > 1 {
+            let all = all.join(" and ");
+            return Err(CommandError::usage(format!("standard input can be read once, not for {all}"), help));
+        }
+        Ok(())
+    }
+
+    /// What names standard input as the source that opens the vault, if something does.
+    fn opened_from_stdin(&self) -> Option<String> {
+        if self.passphrase_from_stdin() {
+            return Some("--passphrase-file".to_owned());
+        }
+        self.named_sources(Environment::process()).reads_standard_input()
+    }
+
+    fn passphrase_from_stdin(&self) -> bool {
         self.global.passphrase_file.as_deref() == Some(input::STDIN.as_ref())
     }
 
@@ -132,23 +161,27 @@ impl Context {
     }
 
     fn sources(&self, environment: Environment, prompt: Prompt) -> Result<Sources, CommandError> {
-        let mut sources = Sources::new(environment).keychain(self.keychain());
-        if let Some(path) = &self.global.identity {
-            sources = sources.given("--identity", Source::IdentityFile(path.clone()));
+        let mut sources = self.named_sources(environment).keychain(self.keychain());
+        if let Some(path) = self.global.passphrase_file.as_ref().filter(|_| self.passphrase_from_stdin()) {
+            let passphrase = input::passphrase("--passphrase-file", path)?;
+            sources = sources.given("--passphrase-file", Source::Passphrase(passphrase));
         }
-        if let Some(path) = &self.global.passphrase_file {
-            let source = if self.passphrase_from_stdin() {
-                Source::Passphrase(input::passphrase("--passphrase-file", path)?)
-            } else {
-                Source::PassphraseFile(path.clone())
-            };
-            sources = sources.given("--passphrase-file", source);
-        }
-        sources = self.config.sources(sources);
         Ok(match prompt.refusal() {
             None => sources.prompt(Arc::new(prompt)),
             Some(reason) => sources.without_prompt(reason),
         })
+    }
+
+    /// What flags, variables and configuration name. Nothing of it is read.
+    fn named_sources(&self, environment: Environment) -> Sources {
+        let mut sources = Sources::new(environment);
+        if let Some(path) = &self.global.identity {
+            sources = sources.given("--identity", Source::IdentityFile(path.clone()));
+        }
+        if let Some(path) = &self.global.passphrase_file {
+            sources = sources.given("--passphrase-file", Source::PassphraseFile(path.clone()));
+        }
+        self.config.sources(sources)
     }
 
     /// The name of the session: a flag beats a variable beats the configuration.

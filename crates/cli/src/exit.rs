@@ -74,6 +74,12 @@ impl CommandError {
         Self { exit, code, message: message.into(), help: help.into() }
     }
 
+    /// The same with the help of `command`, such as `tokenkeep vault init`, where only the general one was known.
+    pub(crate) fn of_command(mut self, command: &str) -> Self {
+        self.help = self.help.replace("tokenkeep --help", &format!("{command} --help"));
+        self
+    }
+
     /// What was asked for makes no sense.
     pub(crate) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message, help)
@@ -134,6 +140,15 @@ fn login_required(reason: &LoginReason) -> CommandError {
 }
 
 fn renewal_failed(failure: &Failure) -> CommandError {
+    // As the session says it where it has no token left.
+    if failure.kind == TokenErrorKind::MfaRequired {
+        return CommandError::new(
+            Exit::LoginRequired,
+            "mfa_required",
+            failure.to_string(),
+            "tokenkeep login",
+        );
+    }
     let (exit, help) = token_error(failure.kind);
     let help = match failure.retry_at {
         Some(at) if exit == Exit::Unavailable => format!("run the command again after {}", rfc3339(at)),
@@ -162,7 +177,15 @@ impl From<TokenError> for CommandError {
 impl From<&TokenError> for CommandError {
     fn from(error: &TokenError) -> Self {
         let (exit, help) = token_error(error.kind());
-        Self::new(exit, error.kind().code(), error.to_string(), help)
+        Self::new(exit, token_code(error.kind()), error.to_string(), help)
+    }
+}
+
+/// The word for scripts. One word has one exit code: another factor that is asked for on a renewal has its own.
+fn token_code(kind: TokenErrorKind) -> &'static str {
+    match kind {
+        TokenErrorKind::MfaRequired => "mfa_at_sign_in",
+        kind => kind.code(),
     }
 }
 
@@ -309,6 +332,34 @@ mod tests {
     }
 
     #[test]
+    fn a_word_has_one_exit_code() {
+        let rows = REFERENCE.lines().skip_while(|line| !line.starts_with("| exit | codes |")).skip(2);
+        let mut exits = std::collections::BTreeMap::new();
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let (exit, codes) = row.trim_matches('|').split_once('|').unwrap();
+            let exit: u8 = exit.trim().parse().unwrap();
+            for code in codes.split('`').skip(1).step_by(2) {
+                assert_eq!(exits.insert(code, exit), None, "{code} stands there twice");
+            }
+        }
+        assert!(exits.len() > 40 && exits["conflict"] == 1 && exits["mfa_required"] == 3, "{exits:?}");
+        use TokenErrorKind::{
+            InvalidGrant, MfaRequired, Protocol, RateLimited, Rejected, Unavailable, Unsupported,
+        };
+        for kind in [InvalidGrant, MfaRequired, Protocol, RateLimited, Rejected, Unavailable, Unsupported] {
+            assert_eq!(exits[token_code(kind)], token_error(kind).0 as u8, "{}", kind.code());
+        }
+    }
+
+    #[test]
+    fn a_general_help_becomes_that_of_the_command() {
+        let error = CommandError::from(StoreError::Invalid { what: "x".to_owned() });
+        assert_eq!(error.of_command("tokenkeep vault init").help, "tokenkeep vault init --help");
+        let other = CommandError::usage("x", "tokenkeep login --help");
+        assert_eq!(other.of_command("tokenkeep token").help, "tokenkeep login --help");
+    }
+
+    #[test]
     fn every_number_is_the_one_that_is_promised() {
         let numbers = [
             (Exit::Done, 0),
@@ -392,11 +443,8 @@ mod tests {
         ];
         for (kind, exit) in cases {
             assert_eq!(token_error(kind).0, exit, "{}", kind.code());
-            assert!(
-                REFERENCE.contains(&format!("`{}`", kind.code())),
-                "{} is not in docs/cli.md",
-                kind.code()
-            );
+            let code = token_code(kind);
+            assert!(REFERENCE.contains(&format!("`{code}`")), "{code} is not in docs/cli.md");
         }
     }
 

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use tokenkeep::store::{
+    Environment, Source, Sources, StoreError, Unlock, is_standard_input, read_secret_file,
+};
 use tokenkeep::{Secret, SecretString};
 use zeroize::Zeroizing;
 
@@ -18,7 +21,13 @@ const MAX_PASSPHRASE_BYTES: usize = 4 * 1024;
 /// What stands for standard input.
 pub(crate) const STDIN: &str = "-";
 
-/// Reads a secret text from a file, or from standard input for `-`. One newline at its end is dropped, nothing else.
+/// Whether `path` is standard input.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN) || is_standard_input(path)
+}
+
+/// Reads a secret text from a file, or from standard input for `-`. One newline at its end is dropped, nothing else. A file
+/// that others can read or change is refused, as one that opens the vault is.
 ///
 /// # Errors
 ///
@@ -37,11 +46,31 @@ pub(crate) fn passphrase(flag: &str, path: &Path) -> Result<Secret, CommandError
     secret_bytes(flag, path, MAX_PASSPHRASE_BYTES)
 }
 
+/// What the key file at `path` gives that opens an export: judged as one that opens the vault; standard input for `-`.
+///
+/// # Errors
+///
+/// What is wrong with it, without any of it.
+pub(crate) fn identity(flag: &str, path: &Path) -> Result<Unlock, CommandError> {
+    let source = if path == Path::new(STDIN) {
+        Source::Identity(secret(flag, path)?)
+    } else {
+        Source::IdentityFile(path.to_owned())
+    };
+    let no_ways = || Err(StoreError::Unsupported { what: "another source than the one that is named" });
+    Ok(Sources::new(Environment::empty()).given(flag, source).unlock(path, no_ways)?)
+}
+
 fn secret_bytes(flag: &str, path: &Path, limit: usize) -> Result<Secret, CommandError> {
+    if path != Path::new(STDIN) {
+        return read_secret_file(flag, path, limit).map_err(|error| refused(flag, path, &error));
+    }
     // Room for all of it at once: a buffer that grows leaves its old self behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
-    source(path)
-        .and_then(|file| file.take(limit as u64 + 2).read_to_end(&mut bytes))
+    io::stdin()
+        .lock()
+        .take(limit as u64 + 2)
+        .read_to_end(&mut bytes)
         .map_err(|error| unreadable(flag, path, &error))?;
     // As the sources that open the vault: `\n` or `\r\n`.
     if bytes.ends_with(b"\n") {
@@ -154,6 +183,21 @@ fn shown(path: &Path) -> String {
     if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
+/// A file with a secret that is not to be used.
+fn refused(flag: &str, path: &Path, error: &StoreError) -> CommandError {
+    let shown = path.display().to_string();
+    let reason = match error {
+        StoreError::UnlockSource { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    let message = match reason.starts_with(&shown) {
+        true => format!("{reason} ({flag})"),
+        false => format!("{shown} cannot be read ({flag}): {reason}"),
+    };
+    let help = format!("name a file that only you can read, and that holds the secret alone: {flag} FILE");
+    CommandError::new(Exit::Usage, "input", message, help)
+}
+
 fn unusable(flag: &str, path: &Path, what: &str) -> CommandError {
     CommandError::new(
         Exit::Usage,
@@ -180,7 +224,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, bytes).unwrap();
+        set_mode(&path, 0o600);
         secret("--password-file", &path)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_or_change_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let key = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+        std::fs::write(&path, key).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o644] {
+            set_mode(&path, mode);
+            let said =
+                format!("{} can be read or changed by others (mode {mode:04o}): `chmod 600 ", path.display());
+            for refused in [
+                secret("--client-secret-file", &path).map(drop),
+                passphrase("--new-passphrase-file", &path).map(drop),
+                identity("--export-identity", &path).map(drop),
+            ] {
+                let error = refused.unwrap_err();
+                assert!(error.message.contains(&said), "{error}");
+                assert!(!error.message.contains("cannot be read") && !error.message.contains(key), "{error}");
+            }
+        }
+        set_mode(&path, 0o600);
+        assert_eq!(secret("--client-secret-file", &path).unwrap().expose(), key);
+        assert!(passphrase("--new-passphrase-file", &path).is_ok());
+        assert!(identity("--export-identity", &path).is_ok());
     }
 
     #[test]

@@ -53,10 +53,16 @@ fn main() -> ExitCode {
     match done {
         Ok(exit) => exit.into(),
         Err(error) => {
+            let error = of_this_command(error);
             output.error(&error);
             error.exit.into()
         }
     }
+}
+
+/// Names the help of the command that was run.
+fn of_this_command(error: CommandError) -> CommandError {
+    error.of_command(&usage::command_named(std::env::args_os()))
 }
 
 fn run(cli: Cli, output: Output) -> Result<Exit, CommandError> {
@@ -80,6 +86,7 @@ fn run(cli: Cli, output: Output) -> Result<Exit, CommandError> {
     let done = runtime.block_on(wait::in_time(&context, command::run(&context, cli.command)));
     // Said before anything is waited for.
     let done = done.or_else(|error| {
+        let error = of_this_command(error);
         output.error(&error);
         Ok(error.exit)
     });

@@ -1,13 +1,39 @@
 //! Reading the command line, and saying what is wrong with it.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::Cli;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+
+/// The command that `args` name, as it is called by its help: `tokenkeep vault init`. Words that are a flag's value name
+/// none, also where the rest cannot be read.
+pub(crate) fn command_named(args: impl Iterator<Item = OsString>) -> String {
+    let mut path = "tokenkeep".to_owned();
+    let mut command = Cli::command();
+    // So that each knows the flags that all take.
+    command.build();
+    let (mut command, mut args) = (&command, args.skip(1));
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        if let Some(flag) = text.strip_prefix("--") {
+            let takes_value = command
+                .get_arguments()
+                .any(|known| known.get_long() == Some(flag) && known.get_action().takes_values());
+            if takes_value {
+                args.next();
+            }
+        } else if let Some(found) = command.find_subcommand(&*text) {
+            path = format!("{path} {}", found.get_name());
+            command = found;
+        }
+    }
+    path
+}
 
 /// The command line, or the exit code after help, version or an error have been printed.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
@@ -21,7 +47,8 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         // The flags are not known here, since reading them failed.
         if std::env::args_os().any(|arg| arg == "--json") {
             let output = Output { json: true, quiet: false };
-            output.error(&CommandError::usage(first_line(&error), "tokenkeep --help"));
+            let help = format!("{} --help", command_named(std::env::args_os()));
+            output.error(&CommandError::usage(first_line(&error), help));
         } else {
             let _ = error.print();
         }
@@ -63,6 +90,23 @@ mod tests {
             let text = rendered(args);
             assert!(!text.contains("canary"), "{text}");
             assert!(text.contains("unexpected argument"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_is_found_among_flags_and_their_values() {
+        for (args, expected) in [
+            ("tokenkeep", "tokenkeep"),
+            ("tokenkeep vault init --recipient age1x", "tokenkeep vault init"),
+            (
+                "tokenkeep --session token -v --json vault ways remove list --yes",
+                "tokenkeep vault ways remove",
+            ),
+            ("tokenkeep --session=token vault --vault export ways --nonsense", "tokenkeep vault ways"),
+            ("tokenkeep login --username status", "tokenkeep login"),
+            ("tokenkeep nonsense", "tokenkeep"),
+        ] {
+            assert_eq!(command_named(args.split(' ').map(OsString::from)), expected, "{args}");
         }
     }
 

@@ -36,7 +36,8 @@ fn another_factor_asked_for_on_a_renewal_is_3() {
     assert_eq!(code, "mfa_required");
     // At a sign-in it is the person who has to choose another flow.
     let ran = this.login(&["--json"]).ends(1);
-    assert_eq!(ran.error().2, "tokenkeep login --flow device");
+    let (code, _, help) = ran.error();
+    assert_eq!((code.as_str(), help.as_str()), ("mfa_at_sign_in", "tokenkeep login --flow device"));
 }
 
 #[test]

@@ -77,7 +77,14 @@ fn an_item_that_is_deleted_is_said_and_the_recovery_key_opens() {
         let run = |args: &[&str]| run(&world, Some(&bus), args);
         let (secret, recipient) = identity();
         world.file("recovery", &secret);
+        run(&["vault", "init"]).ends(0);
+        let refused = run(&["vault", "export", "--output", "copy"]).ends(2);
+        assert!(refused.stderr.contains("tokenkeep vault export --recipient"), "{refused:#?}");
+        assert!(!exists(&world.path("copy")));
+        std::fs::remove_file(world.vault()).unwrap();
         let made = run(&["vault", "init", "--recipient", &recipient, "--keychain", "--json"]).ends(0).json();
+        let copied = run(&["vault", "export", "--output", "copy", "--json"]).ends(0).json();
+        assert_eq!(copied["recipients"], serde_json::json!([recipient]));
         let kinds: Vec<_> = made["ways"].as_array().unwrap().iter().map(|way| way["kind"].clone()).collect();
         assert_eq!(kinds, ["x25519", "keychain"]);
         run(&["list"]).ends(0);

@@ -105,13 +105,114 @@ fn flags_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn only_one_secret_comes_from_standard_input() {
+fn standard_input_is_refused_for_two_before_it_is_read() {
+    use std::io::Seek as _;
     let world = World::new();
-    let args = ["login", "--client-secret-file", "-", "--password-file", "-", "--issuer", "https://i/"];
-    let ran = run_with_input(&mut world.command(&args), "secret\n").ends(2);
-    assert!(ran.stderr.contains("only one secret"), "{ran:#?}");
-    let args = ["vault", "passphrase", "--passphrase-file", "-", "--new-passphrase-file", "-"];
-    run_with_input(&mut world.command(&args), "secret\n").ends(2);
+    let input = world.file("input", "secret\n");
+    let other = "--other-passphrase-file";
+    let cases: [(&[&str], Option<(&str, &str)>, &str); 12] = [
+        (
+            &["login", "--client-secret-file", "-", "--password-file", "-", "--issuer", "https://i/"],
+            None,
+            "--password-file and --client-secret-file",
+        ),
+        (
+            &["login", "--refresh-token-stdin", "--issuer", "https://i/", "--passphrase-file", "-"],
+            None,
+            "--refresh-token-stdin and --passphrase-file",
+        ),
+        (
+            &["vault", "passphrase", "--passphrase-file", "-", "--new-passphrase-file", "-"],
+            None,
+            "--new-passphrase-file and --passphrase-file",
+        ),
+        (
+            &["vault", "ways", "add", "--passphrase", "--new-passphrase-file", "-"],
+            Some(("TOKENKEEP_PASSPHRASE_FD", "0")),
+            "--new-passphrase-file and TOKENKEEP_PASSPHRASE_FD",
+        ),
+        (&["vault", "import", "-", "--export-identity", "-"], None, "FILE and --export-identity"),
+        (&["vault", "import", "/dev/stdin", "--export-identity", "-"], None, "FILE and --export-identity"),
+        (&["vault", "import", "-"], Some(("TOKENKEEP_IDENTITY", "/dev/fd/0")), "FILE and TOKENKEEP_IDENTITY"),
+        (
+            &["vault", "import", "-", "--passphrase-file", "/proc/self/fd/0"],
+            None,
+            "FILE and --passphrase-file",
+        ),
+        (
+            &["vault", "rekey", other, "-", other, "-"],
+            None,
+            "--other-passphrase-file and --other-passphrase-file",
+        ),
+        (
+            &["vault", "ways", "remove", "x", other, "-"],
+            Some(("TOKENKEEP_PASSPHRASE_FILE", "/dev/stdin")),
+            "--other-passphrase-file and TOKENKEEP_PASSPHRASE_FILE",
+        ),
+        (
+            &["request", "https://h/", "--data", "@-"],
+            Some(("TOKENKEEP_PASSPHRASE_FD", "0")),
+            "--data and TOKENKEEP_PASSPHRASE_FD",
+        ),
+        (&["request", "https://h/", "-H", "@-", "--data-file", "-"], None, "--header and --data-file"),
+    ];
+    for (args, variable, named) in cases {
+        let mut file = std::fs::File::open(&input).unwrap();
+        let mut command = world.command(args);
+        command.envs(variable).stdin(file.try_clone().unwrap());
+        let ran = finish(command.spawn().unwrap()).ends(2);
+        let said = format!("standard input can be read once, not for {named}\n");
+        assert!(ran.stderr.lines().count() == 2 && ran.stderr.contains(&said), "{args:?}: {ran:#?}");
+        assert_eq!(file.stream_position().unwrap(), 0, "{args:?}");
+    }
+    // One of them alone, and one that is behind what decides.
+    for (args, variable) in [
+        (&["vault", "import", "-"][..], ("TOKENKEEP_PASSPHRASE", "x")),
+        (&["vault", "import", "-", "--identity", "input"], ("TOKENKEEP_PASSPHRASE_FD", "0")),
+    ] {
+        let ran = run_with_input(world.command(args).envs([variable]), "secret\n").ends(3);
+        assert!(ran.stderr.contains("no vault"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_refused_with_what_mends_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.file("passphrase", "correct horse battery staple");
+    let path = world.file("secret", "secret");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let other = ["--yes", "--other-passphrase-file", "secret"];
+    let open = ["--passphrase-file", "passphrase"];
+    world.run(&[&["vault", "init", "--calibrate", "1ms"], &open[..]].concat()).ends(0);
+    let cases: [(Vec<&str>, i32); 6] = [
+        ([&["vault", "import", "passphrase", "--export-identity", "secret"], &open[..]].concat(), 4),
+        ([&["vault", "passphrase", "--new-passphrase-file", "secret"], &open[..]].concat(), 2),
+        (
+            [&["vault", "ways", "add", "--passphrase", "--new-passphrase-file", "secret"], &open[..]]
+                .concat(),
+            2,
+        ),
+        ([&["vault", "rekey"], &other[..], &open[..]].concat(), 2),
+        (vec!["login", "--client-secret-file", "secret", "--issuer", "https://i/"], 2),
+        (vec!["login", "--refresh-token-file", "secret", "--issuer", "https://i/"], 2),
+    ];
+    for (args, code) in cases {
+        let ran = world.run(&args).ends(code);
+        let said = "secret can be read or changed by others (mode 0644): `chmod 600 secret`";
+        assert!(ran.stderr.contains(said), "{args:?}: {ran:#?}");
+    }
+}
+
+#[test]
+fn an_error_names_the_help_of_its_command() {
+    let world = World::new();
+    world.file("passphrase", "correct horse battery staple");
+    let init = ["vault", "init", "--recipient", "nonsense", "--passphrase-file", "passphrase", "--json"];
+    let (code, _, help) = world.run(&init).ends(2).error();
+    assert_eq!((code.as_str(), help.as_str()), ("invalid", "tokenkeep vault init --help"));
+    let (code, _, help) = world.run(&["vault", "ways", "add", "--json"]).ends(2).error();
+    assert_eq!((code.as_str(), help.as_str()), ("usage", "tokenkeep vault ways add --help"));
 }
 
 #[test]

@@ -366,13 +366,18 @@ fn a_damaged_pin_is_shown_and_trusting_writes_it_anew() {
 fn a_recovery_key_that_nobody_reads_is_a_failure() {
     let (world, _) = made();
     let mut child = world
-        .command(&["vault", "ways", "add", "--recovery"])
+        .command(&["vault", "ways", "add", "--recovery", "--label", "in the safe"])
         .env("TOKENKEEP_IDENTITY", "key")
         .spawn()
         .unwrap();
     drop(child.stdout.take());
     let ran = finish(child).ends(1);
     assert!(ran.stderr.contains("nobody has it") && !ran.stderr.contains("AGE-SECRET-KEY"), "{}", ran.stderr);
+    // What it says takes back what was added, whatever that was called.
+    let (_, help) = ran.stderr.split_once("tokenkeep vault ways remove ").unwrap();
+    let (way, _) = help.split_once(',').unwrap();
+    let removed = by_key(&world, "key", &["vault", "ways", "remove", way, "--yes", "--json"]).ends(0).json();
+    assert_eq!(removed["removed"][0]["label"], "in the safe");
     let from_stdin =
         ["vault", "ways", "add", "--passphrase", "--new-passphrase-file", "-", "--calibrate", "1ms"];
     run_with_input(world.command(&from_stdin).env("TOKENKEEP_IDENTITY", "key"), "typed by nobody\n").ends(0);

@@ -67,7 +67,7 @@ fn not_renewed(remark: &Remark) -> Option<CommandError> {
         Remark::ShorterThanAsked => None,
         Remark::RenewalFailed(failure) => Some(SessionError::RenewalFailed(failure.clone()).into()),
         Remark::StoreFailed(_) => {
-            Some(CommandError::new(Exit::Store, "store", remark.to_string(), "tokenkeep vault status"))
+            Some(CommandError::new(Exit::Store, "store_failed", remark.to_string(), "tokenkeep vault status"))
         }
         _ => {
             Some(CommandError::new(Exit::Unavailable, "renewal_slow", remark.to_string(), "tokenkeep status"))

@@ -79,6 +79,11 @@ pub(crate) async fn run(context: &Context, args: &RequestArgs) -> Result<Exit, C
     let (method, url) = target(args)?;
     let origins = Origins::parse([url.origin().ascii_serialization()])
         .map_err(|error| CommandError::usage(error.to_string(), "tokenkeep request https://…"))?;
+    let mut inputs: Vec<_> = args.header.iter().map(|header| ("--header", named_file(header))).collect();
+    inputs.push(("--data", args.data.as_deref().and_then(named_file)));
+    inputs.push(("--data-file", args.data_file.as_deref()));
+    inputs.push(("--ca-file", args.ca_file.as_deref()));
+    context.standard_input_once(&inputs, "put the others into files: --data-file FILE")?;
     let mut headers = headers(&args.header)?;
     let body = body(args, &mut headers)?.map(Bytes::from);
     let session = context.renewable_session().await?;
@@ -113,6 +118,11 @@ pub(crate) async fn run(context: &Context, args: &RequestArgs) -> Result<Exit, C
     }
     print(context, args, response).await?;
     Ok(Exit::Done)
+}
+
+/// The file of `@FILE`.
+fn named_file(text: &str) -> Option<&Path> {
+    text.strip_prefix('@').map(Path::new)
 }
 
 /// Method and URL, in whichever way they were given.

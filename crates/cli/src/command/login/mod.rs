@@ -105,23 +105,16 @@ impl Secrets {
     }
 }
 
-/// Standard input can be read once.
+/// Refuses two secrets from standard input.
 fn one_secret_from_stdin(context: &Context, args: &LoginArgs) -> Result<(), CommandError> {
-    let stdin = Some(input::STDIN.as_ref());
-    let from_stdin = [
-        args.refresh_token_stdin,
-        args.refresh_token_file.as_deref() == stdin,
-        args.password_file.as_deref() == stdin,
-        args.client_secret_file.as_deref() == stdin,
-        context.passphrase_from_stdin(),
+    let refresh_token = args.refresh_token_stdin.then_some(input::STDIN.as_ref());
+    let inputs = [
+        ("--refresh-token-stdin", refresh_token),
+        ("--refresh-token-file", args.refresh_token_file.as_deref()),
+        ("--password-file", args.password_file.as_deref()),
+        ("--client-secret-file", args.client_secret_file.as_deref()),
     ];
-    if from_stdin.into_iter().filter(|is| *is).count() > 1 {
-        return Err(CommandError::usage(
-            "only one secret can come from standard input",
-            "put the others into files: --client-secret-file FILE",
-        ));
-    }
-    Ok(())
+    context.standard_input_once(&inputs, "put the others into files: --client-secret-file FILE")
 }
 
 /// User name and password, asked for where they were not given.

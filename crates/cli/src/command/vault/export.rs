@@ -15,7 +15,7 @@ use crate::prompt::unreadable;
 /// Copy all sessions into a file.
 ///
 /// JSON with everything that is stored, encrypted as an age file: to the given recipients, or else to the public keys among
-/// the vault's own ways in. A copy grows old: each renewal spends the refresh token in it.
+/// the vault's own ways in, but not to that of the OS keychain, which opens nothing elsewhere. A copy grows old: each renewal spends the refresh token in it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -88,7 +88,8 @@ fn recipients(vault: &Vault, args: &ExportArgs) -> Result<Vec<String>, CommandEr
     let own = vault.recipients()?;
     if own.is_empty() {
         return Err(CommandError::usage(
-            "the vault has no way in by public key that the copy could be encrypted to",
+            "the vault has no way in by public key that the copy could be encrypted to (the key that an OS keychain holds opens \
+             nothing elsewhere, and a plugin's key no copy)",
             "tokenkeep vault export --recipient age1…",
         ));
     }

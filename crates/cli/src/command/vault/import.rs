@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde::Serialize;
 use tokenkeep::clock::SystemClock;
-use tokenkeep::store::{Expected, Export, ImportOutcome, Imported, Key, SecretStore, Unlock, Vault};
+use tokenkeep::store::{
+    Expected, Export, ImportOutcome, Imported, Key, SecretStore, Seen, StoreError, Vault,
+};
 use tokenkeep::{MemoryStore, Secret, Session};
 
 use super::{question, record};
@@ -32,11 +34,13 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Private key file that opens the export
+    /// Private key file that opens the export; - is standard input
     #[arg(long, value_name = "FILE")]
     export_identity: Option<PathBuf>,
 
     /// Put the export's sessions in the place of those that are there
+    ///
+    /// One that changes after it was looked at, while this asks or waits, is left alone: exit code 1 then.
     #[arg(long)]
     replace: bool,
 
@@ -59,7 +63,7 @@ struct ImportFields {
 struct EntryFields {
     key: String,
     session: Option<String>,
-    /// `stored`, `replaced`, `same`, `kept` or `damaged`.
+    /// `stored`, `replaced`, `same`, `kept`, `changed` or `damaged`.
     outcome: &'static str,
     /// The revision that is stored now.
     revision: Option<u64>,
@@ -69,47 +73,70 @@ struct EntryFields {
 
 /// Runs `vault import`.
 pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<Exit, CommandError> {
-    let from_stdin = args.file.as_os_str() == input::STDIN;
-    if from_stdin && context.passphrase_from_stdin() {
-        return Err(CommandError::usage(
-            "only one of the passphrase and the export can come from standard input",
-            "tokenkeep vault import FILE",
-        ));
-    }
+    context.standard_input_once(
+        &[("FILE", Some(&args.file)), ("--export-identity", args.export_identity.as_deref())],
+        "tokenkeep vault import FILE --export-identity FILE",
+    )?;
+    let given =
+        args.export_identity.as_deref().map(|path| input::identity("--export-identity", path)).transpose()?;
     let file = input::export(&args.file)?;
-    let given = match &args.export_identity {
-        Some(path) => {
-            let text = input::secret("--export-identity", path)?;
-            Some(Unlock::identity(text, "--export-identity"))
-        }
-        None => None,
-    };
     let (vault, opener) = context.opening(context.prompt)?.open_by().await?;
     let export = vault.read_export(file, given.unwrap_or(opener)).await?;
-    let newer = newer_here(&vault, &export).await;
-    warn(context, args, &export, &newer)?;
-    let imported = vault.import(&export, args.replace, context.lease_wait()).await?;
-    tell(context, &vault, &export, &newer, &imported)?;
-    Ok(Exit::Done)
+    let stored = Stored::look(&vault, &export).await?;
+    warn(context, args, &export, &stored.newer)?;
+    let replace = if args.replace { stored.seen } else { BTreeMap::new() };
+    let imported = vault.import(&export, &replace, context.lease_wait()).await?;
+    tell(context, &vault, &export, &stored.newer, &imported)?;
+    match imported.iter().filter(|entry| entry.outcome == ImportOutcome::Changed).count() {
+        0 => Ok(Exit::Done),
+        changed => Err(CommandError::new(
+            Exit::Other,
+            "conflict",
+            format!(
+                "of the entries that were to be replaced, {changed} changed meanwhile, and were left alone"
+            ),
+            "look what there is now: tokenkeep vault import FILE --replace",
+        )),
+    }
 }
 
-/// Which sessions that are stored are newer than those of the export: by their revisions where the export is of this
-/// vault, else by when they were renewed or signed in last. Not in it: what cannot be told, and what is not stored.
-async fn newer_here(vault: &Vault, export: &Export) -> BTreeMap<Key, bool> {
-    let mut newer = BTreeMap::new();
-    for entry in &export.entries {
-        let Ok(Some(stored)) = vault.get(&entry.key).await else { continue };
-        if export.key_id == Some(vault.key_id()) {
-            newer.insert(entry.key.clone(), stored.revision > entry.revision);
-            continue;
+/// What is stored of that which an export holds, at one look.
+struct Stored {
+    seen: BTreeMap<Key, Seen>,
+    /// Whether it is newer than the export's: by its revision where the export is of this vault, else by when it was
+    /// renewed or signed in last. Not in it: what cannot be told, and what is not stored.
+    newer: BTreeMap<Key, bool>,
+}
+
+impl Stored {
+    async fn look(vault: &Vault, export: &Export) -> Result<Self, CommandError> {
+        let (mut seen, mut newer) = (BTreeMap::new(), BTreeMap::new());
+        for entry in &export.entries {
+            let stored = match vault.get(&entry.key).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => {
+                    seen.insert(entry.key.clone(), Seen::Absent);
+                    continue;
+                }
+                Err(StoreError::Corrupt { .. }) => {
+                    seen.insert(entry.key.clone(), Seen::Damaged);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            seen.insert(entry.key.clone(), Seen::At(stored.revision));
+            if export.key_id == Some(vault.key_id()) {
+                newer.insert(entry.key.clone(), stored.revision > entry.revision);
+                continue;
+            }
+            let here = touched(&entry.key, stored.value).await;
+            let there = touched(&entry.key, entry.value.clone()).await;
+            if let (Some(here), Some(there)) = (here, there) {
+                newer.insert(entry.key.clone(), here > there);
+            }
         }
-        let here = touched(&entry.key, stored.value).await;
-        let there = touched(&entry.key, entry.value.clone()).await;
-        if let (Some(here), Some(there)) = (here, there) {
-            newer.insert(entry.key.clone(), here > there);
-        }
+        Ok(Self { seen, newer })
     }
-    newer
 }
 
 /// When a stored session was renewed or signed in last.
@@ -192,6 +219,7 @@ fn outcome(outcome: ImportOutcome) -> (&'static str, &'static str) {
         ImportOutcome::Replaced => ("replaced", "put in the place of what was stored"),
         ImportOutcome::Same => ("same", "the same is stored already"),
         ImportOutcome::Kept => ("kept", "what is stored stays (--replace puts the export's in its place)"),
+        ImportOutcome::Changed => ("changed", "it changed since it was looked at, and stays as it is now"),
         ImportOutcome::Damaged => {
             ("damaged", "what is stored is damaged, and stays (--replace puts the export's in its place)")
         }

@@ -100,7 +100,7 @@ pub(crate) async fn run(context: &Context, args: &InitArgs) -> Result<Exit, Comm
             passphrase_strength: strength.map(StrengthFields::from),
         });
         return match (printed, recovery) {
-            (Err(error), Some(_)) => Err(unprinted(&error)),
+            (Err(error), Some(key)) => Err(unprinted(&error, &key)),
             (printed, _) => printed.map(|()| Exit::Done),
         };
     }

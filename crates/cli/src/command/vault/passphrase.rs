@@ -40,13 +40,10 @@ struct ReplacedFields {
 
 /// Runs `vault passphrase`.
 pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit, CommandError> {
-    let new_from_stdin = args.new_passphrase_file.as_deref() == Some(input::STDIN.as_ref());
-    if new_from_stdin && context.passphrase_from_stdin() {
-        return Err(CommandError::usage(
-            "only one passphrase can come from standard input",
-            "tokenkeep vault passphrase --new-passphrase-file FILE",
-        ));
-    }
+    context.standard_input_once(
+        &[("--new-passphrase-file", args.new_passphrase_file.as_deref())],
+        "tokenkeep vault passphrase --new-passphrase-file FILE",
+    )?;
     // Read before the vault is opened, which takes a while: what is wrong with it is said at once.
     let given = args
         .new_passphrase_file

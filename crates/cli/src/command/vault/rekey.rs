@@ -49,6 +49,18 @@ pub(super) struct ConfirmArgs {
     yes: bool,
 }
 
+impl ConfirmArgs {
+    /// Refuses two passphrases from standard input.
+    pub(super) fn standard_input_once(&self, context: &Context, command: &str) -> Result<(), CommandError> {
+        let files: Vec<_> = self
+            .other_passphrase_file
+            .iter()
+            .map(|path| ("--other-passphrase-file", Some(path.as_path())))
+            .collect();
+        context.standard_input_once(&files, format!("{command} --other-passphrase-file FILE"))
+    }
+}
+
 /// What came of it.
 pub(super) struct Changed {
     vault: Vault,
@@ -71,6 +83,7 @@ struct ChangedFields {
 /// Runs `vault rekey`.
 pub(crate) async fn run(context: &Context, args: &RekeyArgs) -> Result<Exit, CommandError> {
     let command = "tokenkeep vault rekey";
+    args.confirm.standard_input_once(context, command)?;
     let (vault, unlock) = context.opening(context.prompt)?.open_by().await?;
     let plan = plan(context, &vault, unlock, Rekey::new(), &args.confirm, command).await?;
     let changed = carry_out(context, vault, plan, &args.confirm, command).await?;
@@ -89,12 +102,6 @@ pub(super) async fn plan(
 ) -> Result<RekeyPlan, CommandError> {
     rekey = rekey.keychain(context.keychain()).opened_by(unlock);
     for path in &args.other_passphrase_file {
-        if path.as_path() == input::STDIN && context.passphrase_from_stdin() {
-            return Err(CommandError::usage(
-                "only one passphrase can come from standard input",
-                format!("{command} --other-passphrase-file FILE"),
-            ));
-        }
         rekey = rekey.passphrase(input::passphrase("--other-passphrase-file", path)?);
     }
     let plan = vault.plan_rekey(rekey.clone()).await?;

@@ -80,7 +80,7 @@ pub(super) fn typed_twice(context: &Context) -> Result<Secret, CommandError> {
 ///
 /// That it could not be printed. Nobody has it then: a reader that has gone is a failure here.
 pub(super) fn print_recovery_key(context: &Context, key: &RecoveryKey) -> Result<(), CommandError> {
-    context.output.line(key.identity().expose()).map_err(|error| unprinted(&error))?;
+    context.output.line(key.identity().expose()).map_err(|error| unprinted(&error, key))?;
     context.output.note(
         "This recovery key is shown once and kept nowhere: write it down, away from this machine. As a file that \
          TOKENKEEP_IDENTITY names it opens the vault.",
@@ -89,11 +89,15 @@ pub(super) fn print_recovery_key(context: &Context, key: &RecoveryKey) -> Result
 }
 
 /// The error for a recovery key that nobody has read.
-pub(super) fn unprinted(error: &CommandError) -> CommandError {
+pub(super) fn unprinted(error: &CommandError, key: &RecoveryKey) -> CommandError {
     CommandError::new(
         Exit::Other,
         "output",
         format!("the recovery key could not be printed, so that nobody has it: {}", error.message),
-        "tokenkeep vault ways remove recovery, or remove a vault that has no other way in; then make another key",
+        // By its public key: the label may be anything, and that of others too.
+        format!(
+            "tokenkeep vault ways remove {}, or remove a vault that has no other way in; then make another key",
+            key.recipient()
+        ),
     )
 }

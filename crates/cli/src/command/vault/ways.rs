@@ -171,7 +171,7 @@ async fn add(context: &Context, args: &AddArgs) -> Result<Exit, CommandError> {
             passphrase_strength: strength.map(StrengthFields::from),
         });
         return match (printed, recovery) {
-            (Err(error), Some(_)) => Err(unprinted(&error)),
+            (Err(error), Some(key)) => Err(unprinted(&error, &key)),
             (printed, _) => printed.map(|()| Exit::Done),
         };
     }
@@ -200,16 +200,15 @@ fn new_passphrase(context: &Context, args: &AddArgs) -> Result<Option<Secret>, C
             "tokenkeep vault ways add --passphrase --new-passphrase-file FILE",
         ));
     };
-    if path == input::STDIN && context.passphrase_from_stdin() {
-        return Err(CommandError::usage(
-            "only one passphrase can come from standard input",
-            "tokenkeep vault ways add --passphrase --new-passphrase-file FILE",
-        ));
-    }
+    context.standard_input_once(
+        &[("--new-passphrase-file", Some(path))],
+        "tokenkeep vault ways add --passphrase --new-passphrase-file FILE",
+    )?;
     input::passphrase("--new-passphrase-file", path).map(Some)
 }
 
 async fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, CommandError> {
+    args.confirm.standard_input_once(context, "tokenkeep vault ways remove WAY")?;
     let (vault, unlock) = context.opening(context.prompt)?.open_by().await?;
     let found = way_in(&vault, &args.way)?;
     let command = format!("tokenkeep vault ways remove {}", found.id);
