@@ -32,7 +32,7 @@ pub(super) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> 
         vault.put(&key(number)?, &value(number), Expected::Absent).await?;
     }
     let renewals = plan.rounds(RENEWALS);
-    let watch = Arc::new(Watch::new(&path, &vault)?);
+    let watch = Arc::new(Watch::new(&path, &vault).await?);
     // Beside a look after every step, since a copy comes and goes within one.
     let watching = Arc::clone(&watch);
     let watcher = std::thread::spawn(move || watching.until_done());
@@ -56,11 +56,11 @@ async fn renew(vault: &Vault, watch: &Watch, renewals: usize) -> anyhow::Result<
         let key = key(renewal % SESSIONS)?;
         let lease = vault.lease(&key, Duration::ZERO).await?;
         lease.set_note(&sent).await?;
-        watch.after_a_step(vault)?;
+        watch.after_a_step(vault).await?;
         lease.put(&value(renewal), Expected::Any).await?;
-        watch.after_a_step(vault)?;
+        watch.after_a_step(vault).await?;
         lease.set_note(&done).await?;
-        watch.after_a_step(vault)?;
+        watch.after_a_step(vault).await?;
         lease.release().await?;
     }
     Ok(())
@@ -77,10 +77,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(path: &Path, vault: &Vault) -> anyhow::Result<Self> {
+    async fn new(path: &Path, vault: &Vault) -> anyhow::Result<Self> {
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
-        let status = vault.status()?;
+        let status = vault.status().await?;
         Ok(Self {
             vault: path.to_owned(),
             new: new.into(),
@@ -91,8 +91,8 @@ impl Watch {
         })
     }
 
-    fn after_a_step(&self, vault: &Vault) -> anyhow::Result<()> {
-        self.live.store(vault.status()?.live_bytes, Ordering::SeqCst);
+    async fn after_a_step(&self, vault: &Vault) -> anyhow::Result<()> {
+        self.live.store(vault.status().await?.live_bytes, Ordering::SeqCst);
         self.look();
         Ok(())
     }

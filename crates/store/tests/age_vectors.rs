@@ -138,7 +138,7 @@ async fn outcome(vector: &Vector, way: &[u8]) -> Outcome {
     };
     match Vault::open(&path, &Unlock::identity(identity, "the vector")).await {
         Ok(vault) => {
-            assert_eq!(vault.status().unwrap().ways[0].kind, WayKind::X25519);
+            assert_eq!(vault.status().await.unwrap().ways[0].kind, WayKind::X25519);
             assert!(vault.keys().await.unwrap().is_empty());
             Outcome::Opens
         }

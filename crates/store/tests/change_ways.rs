@@ -37,10 +37,17 @@ async fn every_kind_can_be_added_and_opens_the_same_vault_as_before() {
     for way in added {
         let way = scene.vault.add_way(way).await.unwrap();
         assert!(
-            scene.vault.status().unwrap().ways.iter().any(|listed| listed.id == way.id && !way.opened_by)
+            scene
+                .vault
+                .status()
+                .await
+                .unwrap()
+                .ways
+                .iter()
+                .any(|listed| listed.id == way.id && !way.opened_by)
         );
     }
-    let ways = scene.vault.status().unwrap().ways;
+    let ways = scene.vault.status().await.unwrap().ways;
     let kinds: Vec<_> = ways.iter().map(|way| (way.kind, way.label.as_str())).collect();
     assert_eq!(
         kinds,
@@ -141,7 +148,7 @@ async fn a_keychain_whose_way_in_was_not_written_keeps_no_key() {
     let added = scene.vault.add_way(NewWayIn::keychain(Arc::clone(&chain) as Arc<dyn Keychain>)).await;
     assert!(added.is_err());
     assert!(chain.kept.lock().unwrap().is_empty());
-    assert_eq!(scene.open().await.status().unwrap().ways.len(), 1);
+    assert_eq!(scene.open().await.status().await.unwrap().ways.len(), 1);
 }
 
 // On a runtime of one thread: a reader that had to wait for the change would keep it from ever being polled.
@@ -181,7 +188,7 @@ async fn calibrated_costs_are_within_the_bounds_and_count_as_chosen() {
         cheap_passphrase("q"),
     ])
     .await;
-    let way = scene.vault.status().unwrap().ways.remove(0);
+    let way = scene.vault.status().await.unwrap().ways.remove(0);
     assert_eq!((way.costs, way.costs_chosen), (Some(costs), true));
 }
 
@@ -190,6 +197,6 @@ async fn the_right_way_in_is_shown_as_the_one_that_opened() {
     let scene = Scene::with(vec![cheap_passphrase("p"), NewWayIn::recipient(RECIPIENT)]).await;
     let by_passphrase = Vault::open(&scene.path, &passphrase("p")).await.unwrap();
     by_passphrase.add_way(NewWayIn::recipient(new_key().1)).await.unwrap();
-    let opened: Vec<_> = by_passphrase.status().unwrap().ways.iter().map(|way| way.opened_by).collect();
+    let opened: Vec<_> = by_passphrase.status().await.unwrap().ways.iter().map(|way| way.opened_by).collect();
     assert_eq!(opened, [true, false, false]);
 }

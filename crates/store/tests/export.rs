@@ -340,7 +340,7 @@ async fn the_note_of_an_entry_is_replaced_with_it_and_put_where_an_import_was_st
 async fn a_copy_is_for_no_key_that_opens_nothing_elsewhere() {
     let keychain = || NewWayIn::Keychain { keychain: Arc::new(Chain::default()), label: String::new() };
     let scene = Scene::within(Scene::memory(), vec![keychain(), NewWayIn::recipient(RECIPIENT)]).await;
-    let ways = scene.vault.status().unwrap().ways;
+    let ways = scene.vault.status().await.unwrap().ways;
     assert!(ways.iter().all(|way| way.recipient.is_some()) && ways.len() == 2, "{ways:?}");
     assert_eq!(scene.vault.recipients().unwrap(), [RECIPIENT]);
 }
@@ -366,7 +366,7 @@ async fn compacting_drops_what_was_replaced_and_says_how_much() {
     let done = scene.vault.compact().await.unwrap();
     assert_eq!((done.before, done.after), (before, scene.bytes().len() as u64));
     assert!(done.after < before / 5, "{done:?}");
-    assert_eq!(scene.vault.status().unwrap().dead_bytes, 0);
+    assert_eq!(scene.vault.status().await.unwrap().dead_bytes, 0);
     let fresh = scene.open().await;
     assert_eq!(fresh.revision(&key("a")).await.unwrap(), revision);
     assert_eq!(fresh.get(&key("a")).await.unwrap().unwrap().value, value(&"19".repeat(400)));

@@ -40,7 +40,7 @@ async fn each_lock_is_told_with_its_process_and_a_lease_with_the_name_of_its_ent
     let _alone = ALONE.lock().await;
     let scene = Scene::new().await;
     let vault = &scene.vault;
-    assert_eq!(vault.locks().unwrap(), []);
+    assert_eq!(vault.locks().await.unwrap(), []);
     vault.put(&key("a"), &value("the a"), Expected::Any).await.unwrap();
     vault.put(&key("b"), &value("the b"), Expected::Any).await.unwrap();
     let me = std::process::id();
@@ -48,7 +48,7 @@ async fn each_lock_is_told_with_its_process_and_a_lease_with_the_name_of_its_ent
         vault.lease(&key("a"), Duration::ZERO).await.unwrap(),
         vault.lease(&key("absent"), Duration::ZERO).await.unwrap(),
     ];
-    let mut locks = vault.locks().unwrap();
+    let mut locks = vault.locks().await.unwrap();
     locks.sort_by_key(|lock| lock.what != LockedPart::Lease(Some(key("a"))));
     let named = LockedPart::Lease(Some(key("a")));
     assert_eq!(held(&locks), [(&named, &[me][..]), (&LockedPart::Lease(None), &[me])]);
@@ -57,10 +57,10 @@ async fn each_lock_is_told_with_its_process_and_a_lease_with_the_name_of_its_ent
     drop(leases);
     let writer = lock(vault, 0);
     let keys = lock(vault, 1);
-    let locks = vault.locks().unwrap();
+    let locks = vault.locks().await.unwrap();
     assert_eq!(held(&locks), [(&LockedPart::Writer, &[me][..]), (&LockedPart::Keys, &[me])]);
     drop((writer, keys));
-    assert_eq!(vault.locks().unwrap(), []);
+    assert_eq!(vault.locks().await.unwrap(), []);
     assert_eq!(vault.check_room().await.unwrap(), RoomState::Promised);
 }
 
@@ -84,8 +84,8 @@ async fn another_process_is_named_and_its_end_is_seen() {
     let said = BufReader::new(other.stdout.take().unwrap());
     assert!(said.lines().map_while(Result::ok).any(|line| line == "holds it"));
     let named = LockedPart::Lease(Some(key("a")));
-    assert_eq!(held(&scene.vault.locks().unwrap()), [(&named, &[other.id()][..])]);
+    assert_eq!(held(&scene.vault.locks().await.unwrap()), [(&named, &[other.id()][..])]);
     other.kill().unwrap();
     other.wait().unwrap();
-    assert_eq!(scene.vault.locks().unwrap(), []);
+    assert_eq!(scene.vault.locks().await.unwrap(), []);
 }

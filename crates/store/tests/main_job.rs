@@ -65,7 +65,7 @@ async fn a_vault_says_what_it_is_like_with_and_without_its_keys() {
     }
 
     let probe = Vault::probe(&path).unwrap();
-    let status = vault.status().unwrap();
+    let status = vault.status().await.unwrap();
     let bytes = std::fs::metadata(&path).unwrap().len();
     let counts: Vec<_> = probe.frames.iter().filter(|(_, count)| *count > 0).copied().collect();
     let expected = [(FrameKind::WayIn, 2), (FrameKind::Put, 3), (FrameKind::Note, 2), (FrameKind::Ways, 1)];

@@ -264,7 +264,7 @@ async fn assert_only_reads(vault: &Vault) {
     assert_eq!(vault.revision(&a).await.unwrap(), Some(revision));
     assert_eq!(vault.keys().await.unwrap(), std::slice::from_ref(&a));
     assert_eq!(vault.note(&a).await.unwrap().unwrap().as_bytes(), b"n");
-    vault.status().unwrap();
+    vault.status().await.unwrap();
     let not_writable = |result: Result<(), StoreError>| {
         assert!(matches!(result, Err(StoreError::NotWritable { .. })), "{result:?}");
     };

@@ -181,7 +181,7 @@ async fn its_identity_makes_a_vault_and_opens_it_and_a_passphrase_in_the_environ
     let vault = place.open(place.sources(ONE)).await.unwrap();
     assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));
     assert_eq!(place.started(), ["--age-plugin=identity-v1"]);
-    let way = vault.status().unwrap().ways.remove(0);
+    let way = vault.status().await.unwrap().ways.remove(0);
     assert_eq!((way.kind.name(), way.recipient.as_deref()), ("plugin", Some("age-plugin-shkey")));
     assert!(way.opened_by);
     let debug = format!("{vault:?} {way:?} {:?}", Unlock::identity(ONE, "x"));
@@ -215,7 +215,7 @@ async fn a_recipient_by_its_text_is_wrapped_by_the_plugin_on_the_path() {
     let output = again(TEST, "make", place.folder.path()).env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let vault = place.open(place.sources(ONE)).await.unwrap();
-    let way = vault.status().unwrap().ways.remove(0);
+    let way = vault.status().await.unwrap().ways.remove(0);
     assert_eq!(
         (way.kind, way.label.as_str(), way.recipient.as_deref()),
         (WayKind::Plugin, "token", Some(ONES_RECIPIENT))
@@ -258,7 +258,7 @@ async fn a_way_in_by_ssh_key_is_tried_after_those_of_plugins() {
     place.started();
     let vault = place.open(place.sources(ONE)).await.unwrap();
     assert_eq!(
-        vault.status().unwrap().ways.iter().map(|way| way.kind).collect::<Vec<_>>(),
+        vault.status().await.unwrap().ways.iter().map(|way| way.kind).collect::<Vec<_>>(),
         [WayKind::SshEd25519, WayKind::Plugin]
     );
     assert_eq!(place.started().len(), 1, "its own first, which opened");

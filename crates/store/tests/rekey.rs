@@ -35,9 +35,9 @@ async fn everything_is_there_under_the_new_keys_and_the_old_ones_open_nothing() 
     let lease = scene.vault.lease(&key("c"), Duration::ZERO).await.unwrap();
     lease.set_note(&Note::new(b"a note".to_vec()).unwrap()).await.unwrap();
     lease.release().await.unwrap();
-    let next = scene.vault.status().unwrap().next_revision;
+    let next = scene.vault.status().await.unwrap().next_revision;
     let (old_id, old_bytes) = (scene.vault.key_id(), scene.bytes());
-    let listed = scene.vault.status().unwrap().ways.remove(0);
+    let listed = scene.vault.status().await.unwrap().ways.remove(0);
 
     let vault = rekeyed(&scene.vault, Rekey::new()).await.unwrap();
     assert_ne!(vault.key_id(), old_id);
@@ -52,8 +52,8 @@ async fn everything_is_there_under_the_new_keys_and_the_old_ones_open_nothing() 
         assert_eq!(vault.note(&key("c")).await.unwrap().unwrap().as_bytes(), b"a note");
         assert_eq!(vault.note(&key("a")).await.unwrap(), None);
         assert_eq!(vault.verify(false).await.unwrap().damaged().count(), 0);
-        assert!(vault.status().unwrap().next_revision >= next);
-        let way = vault.status().unwrap().ways.remove(0);
+        assert!(vault.status().await.unwrap().next_revision >= next);
+        let way = vault.status().await.unwrap().ways.remove(0);
         assert!(way.opened_by);
         assert_eq!((way.kind, way.created, way.label), (listed.kind, listed.created, listed.label.clone()));
     }
@@ -113,7 +113,7 @@ async fn passphrases_are_kept_if_they_are_given_and_the_plan_says_which_are_not(
     assert_eq!(labels(plan.dropped()), [(WayKind::Passphrase, String::new())]);
     assert_eq!(plan.kept().len(), 3);
     let vault = vault.rekey(plan).await.unwrap();
-    let ways = vault.status().unwrap().ways;
+    let ways = vault.status().await.unwrap().ways;
     assert_eq!(
         labels(ways.clone()),
         [
@@ -135,7 +135,7 @@ async fn passphrases_are_kept_if_they_are_given_and_the_plan_says_which_are_not(
 async fn a_way_in_is_removed_with_the_keys_and_the_last_one_is_not() {
     let scene = Scene::with(vec![NewWayIn::recipient(RECIPIENT), cheap_passphrase("p")]).await;
     scene.vault.put(&key("a"), &value("kept"), Expected::Absent).await.unwrap();
-    let ways = scene.vault.status().unwrap().ways;
+    let ways = scene.vault.status().await.unwrap().ways;
     // What is left would be a passphrase that nobody has given.
     let refused = scene.vault.plan_rekey(Rekey::new().without(ways[0].id)).await;
     assert!(
@@ -152,7 +152,7 @@ async fn a_way_in_is_removed_with_the_keys_and_the_last_one_is_not() {
     assert_eq!((plan.removed()[0].id, plan.removed().len(), plan.dropped().len()), (ways[0].id, 1, 0));
     let vault = by_key.rekey(plan).await.unwrap();
     assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));
-    assert!(vault.status().unwrap().ways.iter().all(|way| !way.opened_by));
+    assert!(vault.status().await.unwrap().ways.iter().all(|way| !way.opened_by));
     let shut_out = scene.try_open().await;
     assert!(matches!(shut_out, Err(StoreError::WrongIdentity { .. })), "{shut_out:?}");
     Vault::open(&scene.path, &passphrase("p")).await.unwrap();
@@ -202,9 +202,9 @@ async fn the_keychain_is_given_the_new_key_before_and_loses_the_old_one_after() 
     assert_eq!(chain.ids(), [vault.key_id()]);
     let unlock = Unlock::new(Opener::Keychain(keychain()), "the keychain");
     let by_keychain = Vault::open(&scene.path, &unlock).await.unwrap();
-    assert!(by_keychain.status().unwrap().ways[0].opened_by);
+    assert!(by_keychain.status().await.unwrap().ways[0].opened_by);
     // Removed, it keeps nothing.
-    let way = vault.status().unwrap().ways[0].id;
+    let way = vault.status().await.unwrap().ways[0].id;
     rekeyed(&vault, Rekey::new().without(way).keychain(keychain())).await.unwrap();
     assert_eq!(chain.ids(), []);
     scene.open().await;

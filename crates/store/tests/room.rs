@@ -185,6 +185,6 @@ async fn room_stands_past_the_end_and_is_not_part_of_the_file() {
         facts.len()
     );
     assert!(facts.len() < 4096);
-    let status = scene.vault.status().unwrap();
+    let status = scene.vault.status().await.unwrap();
     assert!(status.room_promised && status.room_bytes > 1024 * 1024);
 }

@@ -82,7 +82,7 @@ async fn real_keys_open_what_is_wrapped_to_them_here_and_by_stock_age() {
 
         let vault = Vault::open(&scene.path, &unlock(&private)).await.unwrap();
         assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"), "{name}");
-        let way = vault.status().unwrap().ways.remove(0);
+        let way = vault.status().await.unwrap().ways.remove(0);
         assert_eq!((way.kind, way.label.as_str(), way.opened_by), (kind, "root@server", true));
         assert_eq!(way.kind.name(), if kind == WayKind::SshRsa { "ssh-rsa" } else { "ssh-ed25519" });
         let recipient = way.recipient.unwrap();
@@ -125,7 +125,7 @@ async fn a_vault_with_several_ways_in_opens_by_each_and_by_a_file_of_several_key
         (Unlock::identity(IDENTITY, "age"), 2),
         (Unlock::passphrase(value("p"), "typed"), 0),
     ] {
-        let ways = Vault::open(&scene.path, &opener).await.unwrap().status().unwrap().ways;
+        let ways = Vault::open(&scene.path, &opener).await.unwrap().status().await.unwrap().ways;
         assert_eq!(ways.iter().position(|way| way.opened_by), Some(opened_by), "{opener:?}");
         assert_eq!(ways[1].label, "this machine", "a label that was given is kept");
     }
@@ -194,7 +194,7 @@ async fn the_key_of_the_environment_makes_a_vault_and_opens_it() {
         vault.put(&key("a"), &value("kept"), Expected::Absent).await.unwrap();
         let vault = opening.open_vault().await.unwrap();
         assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));
-        let ways = vault.status().unwrap().ways;
+        let ways = vault.status().await.unwrap().ways;
         assert_eq!(ways.iter().map(|way| way.kind.name()).collect::<Vec<_>>(), expected);
 
         // Judged as ssh judges it.

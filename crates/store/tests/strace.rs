@@ -44,7 +44,7 @@ async fn live(folder: &Path) {
     vault.remove(&key("b"), Expected::Any).await.unwrap();
     vault.keys().await.unwrap();
     vault.verify(true).await.unwrap();
-    vault.status().unwrap();
+    vault.status().await.unwrap();
     Vault::probe(&path).unwrap();
     let by_passphrase = Vault::open(&path, &Unlock::passphrase(value("one"), "test")).await.unwrap();
     by_passphrase.replace_passphrase(value("two"), None).await.unwrap();

@@ -121,7 +121,7 @@ async fn what_one_source_makes_the_same_source_opens() {
         assert_eq!(store.get(&session).await.unwrap().unwrap().value.expose(), b"value");
         assert_eq!(opening.open_or_make().await.unwrap().made, None);
         let vault = opening.open_vault().await.unwrap();
-        let kinds: Vec<WayKind> = vault.status().unwrap().ways.iter().map(|way| way.kind).collect();
+        let kinds: Vec<WayKind> = vault.status().await.unwrap().ways.iter().map(|way| way.kind).collect();
         assert_eq!(kinds, [kind]);
         assert!(matches!(opening.make_vault().await, Err(StoreError::Exists { .. })));
     }
@@ -200,7 +200,7 @@ async fn with_nothing_set_the_keychain_keeps_the_key() {
     assert_eq!(opening.open_or_make().await.unwrap().made.as_deref(), Some("the OS keychain"));
     assert_eq!(chain.keys.lock().unwrap().len(), 1);
     let vault = opening.open_vault().await.unwrap();
-    assert_eq!(vault.status().unwrap().ways[0].kind, WayKind::Keychain);
+    assert_eq!(vault.status().await.unwrap().ways[0].kind, WayKind::Keychain);
 
     // Deleted behind our back: an error, not an empty store, and no second vault.
     let bytes = fs::read(folder.vault()).unwrap();
@@ -248,7 +248,7 @@ async fn a_recovery_key_opens_a_vault_that_was_made_with_its_recipient() {
         .recipient(recovery.to_public().to_string(), "in the safe");
     let (vault, source) = opening.make_vault().await.unwrap();
     assert_eq!(source.as_deref(), Some("TOKENKEEP_PASSPHRASE"));
-    let labels: Vec<String> = vault.status().unwrap().ways.into_iter().map(|way| way.label).collect();
+    let labels: Vec<String> = vault.status().await.unwrap().ways.into_iter().map(|way| way.label).collect();
     assert_eq!(labels, ["", "in the safe"]);
     folder
         .by("--identity", Source::Identity(recovery.to_string().expose_secret().into()))

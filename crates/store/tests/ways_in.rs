@@ -47,6 +47,7 @@ async fn each_way_opens_the_same_vault() {
         assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));
         let opened_by: Vec<_> = vault
             .status()
+            .await
             .unwrap()
             .ways
             .iter()
@@ -146,7 +147,7 @@ async fn ways_in_that_cannot_be_are_refused_before_anything_is_made() {
 async fn the_default_costs_are_those_of_rfc_9106_and_chosen_ones_are_said_to_be() {
     let scene = Scene::with(vec![NewWayIn::passphrase(value("p")), cheap_passphrase("q")]).await;
     open(&scene, &passphrase("p")).await.unwrap();
-    let ways = scene.vault.status().unwrap().ways;
+    let ways = scene.vault.status().await.unwrap().ways;
     assert_eq!((ways[0].costs, ways[0].costs_chosen), (Some(Costs::default()), false));
     assert_eq!((ways[1].costs, ways[1].costs_chosen), (Some(cheap()), true));
     let probed = Vault::probe(&scene.path).unwrap().ways;
@@ -228,7 +229,7 @@ async fn a_passphrase_is_replaced_and_nothing_else_changes() {
         let entry = vault.get(&key("a")).await.unwrap().unwrap();
         assert_eq!((entry.value, entry.revision), (value("kept"), revision));
     }
-    let shown = vault.status().unwrap().ways;
+    let shown = vault.status().await.unwrap().ways;
     assert_eq!(shown.len(), 2);
     let [passphrase_way, key_way] = &shown[..] else { panic!("{shown:?}") };
     assert_eq!((passphrase_way.kind, passphrase_way.label.as_str()), (WayKind::Passphrase, "ops"));
@@ -245,7 +246,7 @@ async fn a_passphrase_is_replaced_and_nothing_else_changes() {
     by_key.replace_passphrase(value("newer"), Some(Costs::new(128, 1, 1).unwrap())).await.unwrap();
     open("newer").await.unwrap();
     assert!(open("new").await.is_err());
-    assert_eq!(by_key.status().unwrap().ways[0].costs.map(Costs::memory_kib), Some(128));
+    assert_eq!(by_key.status().await.unwrap().ways[0].costs.map(Costs::memory_kib), Some(128));
 }
 
 #[tokio::test]
@@ -293,7 +294,7 @@ async fn a_keychain_keeps_a_key_under_the_vaults_id() {
     let unlock = Unlock::new(Opener::Keychain(Arc::clone(&keychain) as Arc<dyn Keychain>), "the keychain");
     let vault = open(&scene, &unlock).await.unwrap();
     assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("kept"));
-    let ways = vault.status().unwrap().ways;
+    let ways = vault.status().await.unwrap().ways;
     assert_eq!((ways.len(), ways[0].kind), (1, WayKind::Keychain));
 
     // Not to be reached, without a key, and with another key: an error each, never an empty store.
@@ -352,10 +353,21 @@ async fn a_restored_backup_is_noticed_and_no_revision_comes_twice() {
     let first = scene.vault.put(&key("a"), &value("1"), Expected::Absent).await.unwrap();
     let backup = scene.bytes();
     let second = scene.vault.put(&key("a"), &value("2"), Expected::At(first)).await.unwrap();
-    assert!(!scene.vault.status().unwrap().went_back);
+    assert!(!scene.vault.status().await.unwrap().went_back);
     scene.replace(&backup);
     assert_eq!(scene.vault.revision(&key("a")).await.unwrap(), Some(first));
-    assert!(scene.vault.status().unwrap().went_back);
+    assert!(scene.vault.status().await.unwrap().went_back);
     let third = scene.vault.put(&key("a"), &value("3"), Expected::At(first)).await.unwrap();
     assert!(third > second, "{third} was used before");
+}
+
+#[tokio::test]
+async fn a_copy_from_before_the_vault_was_cleared_is_noticed_too() {
+    let scene = Scene::new().await;
+    scene.vault.put(&key("a"), &value("1"), Expected::Absent).await.unwrap();
+    let backup = scene.bytes();
+    scene.vault.clear().await.unwrap();
+    assert!(!scene.vault.status().await.unwrap().went_back);
+    scene.replace(&backup);
+    assert!(scene.vault.status().await.unwrap().went_back);
 }

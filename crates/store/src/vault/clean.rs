@@ -6,18 +6,14 @@
 //! unless it knows that it is: the file is exactly as this handle left it after a sync of its own.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::disk::{Facts, FileId};
-use super::frame::{FRAME_MAGIC, HEAD_LEN, Head, MAX_BODY_LEN};
+use super::frame::{HEAD_LEN, Head, MAX_BODY_LEN};
 use super::log::{HeadState, Met};
 use super::place;
 use super::rewrite::Rewrite;
 use super::view::{self, Shared, View};
 use crate::StoreError;
-
-/// A mark of a revision that was used up says nothing if it is further ahead than this.
-const PLAUSIBLE_STEP: u64 = 1 << 20;
 
 /// The file as it was when this handle last knew all of it, and its name, to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,21 +122,5 @@ impl Shared {
             }
         }
         view.file.sync_data()
-    }
-
-    /// A sync failed, and the file could not be written anew: what is left of the frame says so to the next writer, who
-    /// finds a torn tail, writes the file anew, and uses another revision than the one in it.
-    pub(super) const MARK_LEN: u64 = HEAD_LEN as u64 - 1;
-
-    /// Heeds such a mark.
-    pub(super) fn heed_mark(&self, view: &View) {
-        let mut mark = [0; 16];
-        if view.file.read_at(&mut mark, view.log.end).is_ok_and(|read| read == mark.len())
-            && mark.starts_with(FRAME_MAGIC)
-            && let Some(seq) = mark.last_chunk().map(|seq| u64::from_le_bytes(*seq))
-            && seq.checked_sub(self.next_seq(view)).is_some_and(|step| step < PLAUSIBLE_STEP)
-        {
-            self.seq_floor.fetch_max(seq.saturating_add(1), Ordering::SeqCst);
-        }
     }
 }

@@ -11,6 +11,7 @@ mod calls;
 mod errors;
 mod fates;
 mod long;
+mod marks;
 mod model;
 mod scene;
 mod short;

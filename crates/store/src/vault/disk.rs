@@ -34,7 +34,7 @@ pub(super) enum Op {
 
 /// What a test lets happen to an operation.
 #[cfg(test)]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// The operation fails with this error number and does nothing.
     Errno(i32),

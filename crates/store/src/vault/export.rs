@@ -95,7 +95,7 @@ impl Vault {
     /// Those of [`Vault::status`].
     pub fn recipients(&self) -> Result<Vec<String>, StoreError> {
         let elsewhere = |kind| matches!(kind, WayKind::X25519 | WayKind::SshEd25519 | WayKind::SshRsa);
-        let ways = self.status()?.ways.into_iter().filter(|way| elsewhere(way.kind));
+        let ways = self.shared.status()?.ways.into_iter().filter(|way| elsewhere(way.kind));
         Ok(ways.filter_map(|way| way.recipient).collect())
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
+mod new_vault;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -174,9 +176,9 @@ async fn only_a_put_under_a_lease_uses_the_room() {
 async fn where_the_file_system_cannot_promise_room_the_status_says_so() {
     let scene = Scene::new().await;
     scene.script.always(Op::Allocate, EOPNOTSUPP);
-    assert!(scene.vault.status().unwrap().room_promised);
+    assert!(scene.vault.status().await.unwrap().room_promised);
     scene.vault.lease(&scene.key, std::time::Duration::ZERO).await.unwrap().release().await.unwrap();
-    assert!(!scene.vault.status().unwrap().room_promised);
+    assert!(!scene.vault.status().await.unwrap().room_promised);
     scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
 }
 
@@ -191,7 +193,7 @@ async fn a_compaction_without_space_is_put_off() {
         revision = scene.vault.put(&scene.key, &big, Expected::At(revision)).await.unwrap();
     }
     assert_eq!(scene.inode(), before);
-    let dead = scene.vault.status().unwrap().dead_bytes;
+    let dead = scene.vault.status().await.unwrap().dead_bytes;
     assert!(dead > 500_000, "{dead} bytes are dead");
     // A removal is done even so; its old bytes go when they can.
     let filler = Key::new("filler").unwrap();
@@ -201,7 +203,7 @@ async fn a_compaction_without_space_is_put_off() {
     scene.script.nothing_fails();
     let last = scene.vault.put(&scene.key, &value("two"), Expected::At(revision)).await.unwrap();
     assert_ne!(scene.inode(), before);
-    assert_eq!(scene.vault.status().unwrap().dead_bytes, 0);
+    assert_eq!(scene.vault.status().await.unwrap().dead_bytes, 0);
     assert_eq!(scene.stored().await, Some((b"two".to_vec(), last)));
 }
 
@@ -298,6 +300,57 @@ async fn the_revision_of_a_write_whose_sync_failed_is_not_given_to_another() {
 }
 
 #[tokio::test]
+async fn a_file_that_lost_only_what_failed_is_not_taken_for_an_older_one() {
+    let went_back = |scene: &Scene| scene.vault.shared.went_back.load(std::sync::atomic::Ordering::SeqCst);
+    for (what, fails) in [
+        ("a torn tail", &[(Op::Write, Fault::Short(60)), (Op::Truncate, Fault::Errno(EIO))][..]),
+        ("a failed sync", &[(Op::SyncData, Fault::Errno(EIO))]),
+        (
+            "a failed sync on a full disk",
+            &[(Op::SyncData, Fault::Errno(EIO)), (Op::Create, Fault::Errno(ENOSPC))],
+        ),
+    ] {
+        let scene = Scene::new().await;
+        let backup = std::fs::read(scene.vault.path()).unwrap();
+        let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+        fails.iter().for_each(|(op, fault)| scene.script.once(*op, *fault));
+        let second = scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await;
+        assert!(!went_back(&scene), "{what}");
+        scene.script.nothing_fails();
+        let third = scene.vault.put(&scene.key, &value("three"), Expected::Any).await.unwrap();
+        assert!(!went_back(&scene), "{what}, and the next put");
+        assert!(second.unwrap_or(first) < third);
+        // And a real one is noticed all the same.
+        let replacement = scene.vault.path().with_extension("backup");
+        std::fs::write(&replacement, &backup).unwrap();
+        std::fs::set_permissions(&replacement, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::rename(&replacement, scene.vault.path()).unwrap();
+        assert!(scene.vault.get(&scene.key).await.unwrap().is_none());
+        assert!(went_back(&scene), "{what}, and then a backup");
+        let last = scene.vault.put(&scene.key, &value("four"), Expected::Absent).await.unwrap();
+        assert!(last > third, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_file_was_written_anew_nothing_is_distrusted_any_more() {
+    let scene = Scene::new().await;
+    let first = scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
+    scene.script.once(Op::SyncData, Fault::Errno(EIO));
+    scene.vault.put(&scene.key, &value("two"), Expected::At(first)).await.unwrap();
+    // With a file to distrust, taking a lease is a write, and waits for the writer. The inode of the file that is gone may
+    // be that of any file that comes later.
+    let shared = &scene.vault.shared;
+    let writer =
+        super::lock::Held::try_take(&shared.disk, &shared.place.lock, &[super::lock::WRITER]).unwrap();
+    let written = [Op::Create, Op::SyncData, Op::SyncAll].map(|op| scene.script.count(op));
+    let lease = scene.vault.lease(&scene.key, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!([Op::Create, Op::SyncData, Op::SyncAll].map(|op| scene.script.count(op)), written);
+    drop(writer);
+    lease.release().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_whose_name_may_not_be_durable_is_not_trusted_with_the_next_write() {
     let scene = Scene::new().await;
     scene.vault.put(&scene.key, &value("one"), Expected::Absent).await.unwrap();
@@ -313,56 +366,4 @@ async fn a_file_whose_name_may_not_be_durable_is_not_trusted_with_the_next_write
     let inode = scene.inode();
     scene.vault.put(&scene.key, &value("three"), Expected::At(second)).await.unwrap();
     assert_eq!(scene.inode(), inode, "written anew though nothing failed");
-}
-
-#[tokio::test]
-async fn the_names_of_the_folders_that_a_vault_is_made_in_are_made_durable_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = Arc::new(Script::default());
-    let mut options = VaultOptions::new();
-    options.disk.faults = Some(Arc::clone(&script) as Arc<dyn Faults>);
-    let path = folder.path().join("one/two/v");
-    options.create(&path, vec![NewWayIn::recipient(RECIPIENT)]).await.unwrap();
-    assert_eq!(script.count(Op::SyncFolder), 3, "of the vault in two, of two in one, of one");
-}
-
-/// A keychain that remembers for which vaults it was given a key.
-#[derive(Debug, Default)]
-struct Chain(Mutex<Vec<super::KeyId>>);
-
-impl super::Keychain for Chain {
-    fn load(&self, _: super::KeyId) -> Result<Option<tokenkeep_secret::SecretString>, StoreError> {
-        Ok(None)
-    }
-
-    fn save(&self, key_id: super::KeyId, _: &tokenkeep_secret::SecretString) -> Result<(), StoreError> {
-        self.0.lock().unwrap().push(key_id);
-        Ok(())
-    }
-
-    fn remove(&self, key_id: super::KeyId) -> Result<(), StoreError> {
-        self.0.lock().unwrap().retain(|kept| *kept != key_id);
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn a_new_vault_that_fails_leaves_its_key_with_the_keychain_only_if_its_file_is_there() {
-    let mut there = Vec::new();
-    for op in [Op::Create, Op::Write, Op::SyncAll, Op::Rename, Op::SyncFolder] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("v");
-        let script = Arc::new(Script::default());
-        script.once(op, Fault::Errno(EIO));
-        let mut options = VaultOptions::new();
-        options.disk.faults = Some(Arc::clone(&script) as Arc<dyn Faults>);
-        let chain = Arc::new(Chain::default());
-        let ways = vec![NewWayIn::keychain(Arc::clone(&chain) as Arc<dyn super::Keychain>)];
-        options.create(&path, ways).await.unwrap_err();
-        assert_eq!(chain.0.lock().unwrap().len(), usize::from(path.exists()), "{op:?}");
-        if path.exists() {
-            there.push(op);
-        }
-    }
-    assert_eq!(there, [Op::SyncFolder]);
 }

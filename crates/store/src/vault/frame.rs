@@ -220,6 +220,15 @@ impl Head {
         Some(Self::fields(bytes))
     }
 
+    /// The head of which `bytes` are all but the last, which is zero: what is left of a head that was cut to a mark, where
+    /// the file is longer again.
+    pub(super) fn decode_mark(bytes: &[u8]) -> Option<Self> {
+        let mut whole = *bytes.first_chunk::<HEAD_LEN>()?;
+        let last = whole.last_mut().filter(|last| **last == 0)?;
+        *last = crc32c::crc32c(&bytes[..36]).to_le_bytes()[3];
+        Self::decode(&whole)
+    }
+
     /// The fields of a head whose CRC does not hold: each may be wrong.
     pub(super) fn fields(bytes: &[u8; HEAD_LEN]) -> Self {
         Self {
@@ -283,6 +292,20 @@ mod tests {
         let crc = crc32c::crc32c(&bytes[..43]);
         bytes[43..47].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(Header::decode(&bytes), Err(BadHeader::NewerVersion));
+    }
+
+    #[test]
+    fn a_head_is_a_mark_only_if_nothing_but_its_last_byte_is_gone() {
+        let mut mark = Head::of(FrameKind::Put, 9, Tag([3; 16]), b"body").encode();
+        assert_eq!(Head::decode_mark(&mark), None);
+        mark[HEAD_LEN - 1] = 0;
+        assert_eq!(Head::decode_mark(&mark).map(|head| head.seq), Some(9));
+        assert_eq!(Head::decode_mark(&mark[..HEAD_LEN - 1]), None);
+        for bit in 0..HEAD_LEN * 8 {
+            let mut flipped = mark;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Head::decode_mark(&flipped), None, "bit {bit}");
+        }
     }
 
     #[test]

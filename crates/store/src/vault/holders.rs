@@ -6,13 +6,14 @@
 #![allow(clippy::disallowed_methods, reason = "it looks at /proc, and at no file of the vault")]
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::Vault;
 use super::disk::Disk;
 use super::frame::{FrameKind, Tag};
 use super::lock::Range;
 use super::place::{self, Place};
 use super::view::{self, Shared, View};
+use super::{Vault, blocking};
 use crate::{Key, StoreError};
 
 /// A lock of the vault that is held now.
@@ -60,10 +61,13 @@ impl Vault {
     /// # Errors
     ///
     /// Those of any read, and [`StoreError::Io`] if the lock file cannot be looked at.
-    pub fn locks(&self) -> Result<Vec<VaultLock>, StoreError> {
-        let view = self.shared.latest()?;
-        let name = |byte| self.shared.name_of_lease(&view, byte);
-        held(&self.shared.disk, &self.shared.place, &name)
+    pub async fn locks(&self) -> Result<Vec<VaultLock>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let view = shared.latest()?;
+            held(&shared.disk, &shared.place, &|byte| shared.name_of_lease(&view, byte))
+        })
+        .await
     }
 
     /// Which locks of the vault at `path` are held, without opening it: no entry is named.

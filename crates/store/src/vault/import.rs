@@ -157,7 +157,7 @@ impl Shared {
     /// entry says something about it, and stays.
     fn restore_note(&self, writer: &Held, entry: &ExportedEntry, stored: &Entry) -> Result<(), StoreError> {
         let tag = self.keys.tag_of(entry.key.as_str());
-        let noted = self.latest()?.log.note(&tag);
+        let noted = self.latest()?.log.note(&tag).ok().flatten();
         if noted.is_some_and(|note| note.seq > stored.revision.get()) {
             return Ok(());
         }

@@ -44,7 +44,7 @@ async fn written_by_hand(path: &Path) {
         bytes.extend_from_slice(&frame.unwrap());
     }
     std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(&bytes).unwrap();
-    assert_eq!(vault.status().unwrap().entries as u64, ENTRIES);
+    assert_eq!(vault.status().await.unwrap().entries as u64, ENTRIES);
 }
 
 fn in_bytes(field: &str) -> u64 {

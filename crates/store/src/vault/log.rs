@@ -100,6 +100,8 @@ pub(super) struct Log {
     /// Where the last frame, or damage, ends. What follows in the file is a torn tail.
     pub(super) end: u64,
     pub(super) next_seq: u64,
+    /// The same without what damage may have used: what the header or a frame names.
+    pub(super) next_named: u64,
     /// Bytes that a rewrite would keep.
     pub(super) live: u64,
 }
@@ -117,6 +119,7 @@ impl Log {
             last: None,
             end: HEADER_LEN as u64,
             next_seq: header.next_seq,
+            next_named: header.next_seq,
             live: HEADER_LEN as u64,
         }
     }
@@ -143,10 +146,17 @@ impl Log {
         }
     }
 
-    /// The newest note, unless a newer one may have been damaged.
-    pub(super) fn note(&self, tag: &Tag) -> Option<At> {
-        let at = *self.notes.get(tag)?;
-        self.damage.last().is_none_or(|damage| at.offset > damage.offset).then_some(at)
+    /// The newest note, or `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The damage in which a newer note of this key may have been.
+    pub(super) fn note(&self, tag: &Tag) -> Result<Option<At>, Damage> {
+        let found = self.notes.get(tag).copied();
+        match self.damage.last() {
+            Some(damage) if found.is_none_or(|at| at.offset < damage.offset) => Err(*damage),
+            _ => Ok(found),
+        }
     }
 
     /// Takes in the frames from `end` up to `len`, where the file ends. `met` sees every frame in turn.
@@ -273,6 +283,7 @@ impl Log {
         let size = at.size();
         if kind != FrameKind::WayIn {
             self.next_seq = self.next_seq.max(at.seq.saturating_add(1));
+            self.next_named = self.next_named.max(at.seq.saturating_add(1));
         }
         match kind {
             FrameKind::WayIn => {

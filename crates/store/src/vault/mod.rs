@@ -60,6 +60,7 @@ mod salvage;
 mod ssh;
 mod status;
 mod unwrap;
+mod used;
 mod verify;
 mod view;
 mod way_in;
@@ -109,6 +110,7 @@ use self::new_vault::NewVault;
 use self::place::Place;
 use self::read::GLANCE_BYTES;
 use self::record::Keys;
+use self::used::Highest;
 use self::view::{Shared, View};
 use self::write::Room;
 use crate::{
@@ -319,7 +321,7 @@ impl VaultOptions {
     }
 
     fn vault(&self, place: Place, keys: Keys, opened_by: [u8; 32], view: View, pin_state: PinState) -> Vault {
-        let seq_floor = AtomicU64::new(view.log.next_seq);
+        let (reserved, highest) = (AtomicU64::new(view.log.next_seq), Mutex::new(Highest::of(&view)));
         let shared = Shared {
             place,
             disk: self.disk.clone(),
@@ -332,7 +334,8 @@ impl VaultOptions {
             view: Mutex::new(view.unread()),
             seen: Mutex::new(view),
             scanning: Mutex::new(()),
-            seq_floor,
+            reserved,
+            highest,
             went_back: AtomicBool::new(false),
             distrusted: Mutex::new(None),
             clean: Mutex::new(None),

@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn costs(vault: &Vault) -> Vec<(Option<Costs>, bool, bool)> {
-        let ways = vault.status().unwrap().ways;
+        let ways = vault.shared.status().unwrap().ways;
         ways.iter().map(|way| (way.costs, way.costs_chosen, way.opened_by)).collect()
     }
 
@@ -186,12 +186,12 @@ mod tests {
         let low = Costs::listed(64, 1, 1, true);
         let by_chosen = open(&path, b"chosen").await;
         assert_eq!(costs(&by_chosen), [(low, false, false), (low, true, true)]);
-        let created = by_chosen.status().unwrap().ways[0].created;
+        let created = by_chosen.status().await.unwrap().ways[0].created;
 
         let raised = [(Some(Costs::default()), false, true), (low, true, false)];
         let vault = open(&path, b"default").await;
         assert_eq!(costs(&vault), raised);
-        let way = vault.status().unwrap().ways.remove(0);
+        let way = vault.status().await.unwrap().ways.remove(0);
         assert_eq!((way.created, way.label.as_str()), (created, "ops"));
         let before = std::fs::read(&path).unwrap();
         assert_eq!(costs(&open(&path, b"default").await), raised);

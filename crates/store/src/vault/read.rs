@@ -4,7 +4,6 @@
 //! file is the vault. What a glance cannot tell (another file, much that is new, damage) a thorough look can, which
 //! blocks and belongs on a thread that may.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokenkeep_secret::Secret;
@@ -62,7 +61,7 @@ impl Shared {
     /// The note, or `None` if that takes more than a glance.
     pub(super) fn glance_at_note(&self, key: &Key) -> Option<Option<Note>> {
         let tag = self.keys.tag_of(key.as_str());
-        match self.glance(|view| Ok(find_note(view, &tag)))? {
+        match self.glance(|view| find_note(view, &tag))? {
             None => Some(None),
             Some(found) => self.read_note(&tag, &found).ok().map(Some),
         }
@@ -72,7 +71,7 @@ impl Shared {
     pub(super) fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
         let tag = self.keys.tag_of(key.as_str());
         let read = |found: Option<Found>| found.map(|found| self.read_note(&tag, &found)).transpose();
-        match self.thoroughly(|view| Ok(find_note(view, &tag)), read) {
+        match self.thoroughly(|view| find_note(view, &tag), read) {
             Err(StoreError::Corrupt { .. }) => Ok(None),
             other => other,
         }
@@ -134,7 +133,7 @@ impl Shared {
         }
     }
 
-    fn see(&self, view: View) {
+    pub(super) fn see(&self, view: View) {
         // What was seen before is dropped only when this is unlocked.
         let _before = std::mem::replace(&mut *self.lock_seen(), view);
     }
@@ -157,7 +156,7 @@ impl Shared {
         find: impl Fn(&View) -> Result<F, String>,
         read: impl Fn(F) -> Result<T, String>,
     ) -> Result<T, StoreError> {
-        let found = find(&*self.latest()?);
+        let found = find(&self.latest()?);
         if let Ok(read) = found.and_then(&read) {
             return Ok(read);
         }
@@ -167,29 +166,23 @@ impl Shared {
         found.and_then(read).map_err(|what| StoreError::Corrupt { what })
     }
 
-    /// What readers know, caught up with the file, however much there is to read. Waits for no writer. What comes back is
-    /// what was looked at: a view that was taken in before it may be put back in its place meanwhile.
-    pub(super) fn latest(&self) -> Result<MutexGuard<'_, View>, StoreError> {
+    /// What readers know, caught up with the file, however much there is to read. Waits for no writer, and no reader for it.
+    /// What comes back is what was looked at: a view that was taken in before it may be put back in its place meanwhile.
+    pub(super) fn latest(&self) -> Result<View, StoreError> {
         // Nobody waits for it but those who want the same.
         let _scanning = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
         let facts =
             self.disk.facts(&self.place.file).map_err(|error| place::unreadable(&self.place.file, error))?;
-        let mut seen = self.lock_seen();
-        let view = if facts.id != seen.id || facts.len < seen.log.end {
-            drop(seen);
-            self.loaded()?
-        } else if facts.len - seen.log.end <= GLANCE_BYTES {
-            self.scan_on(&mut seen, facts.len)?;
-            return Ok(seen);
-        } else {
-            let mut view = seen.clone();
-            drop(seen);
+        let mut view = self.lock_seen().clone();
+        if facts.id != view.id || facts.len < view.log.end {
+            view = self.loaded()?;
+        } else if facts.len > view.log.end {
             self.scan_on(&mut view, facts.len)?;
-            view
-        };
-        let mut seen = self.lock_seen();
-        *seen = view;
-        Ok(seen)
+        } else {
+            return Ok(view);
+        }
+        self.see(view.clone());
+        Ok(view)
     }
 
     /// Takes in what was appended to the file, which now ends at `len`.
@@ -199,14 +192,16 @@ impl Shared {
             view.log
                 .scan(&file, len, Some(&self.keys), &mut |_| {})
                 .map_err(|error| scan_failed(&self.place.file, error))?;
-            self.seq_floor.fetch_max(view.log.next_seq, Ordering::SeqCst);
+            self.note_highest(view);
         }
         Ok(())
     }
 }
 
-fn find_note(view: &View, tag: &Tag) -> Option<Found> {
-    view.log.note(tag).map(|at| Found { file: Arc::clone(&view.file), at })
+/// The note, unless damage may have held a newer one, or the only one.
+fn find_note(view: &View, tag: &Tag) -> Result<Option<Found>, String> {
+    let at = view.log.note(tag).map_err(doubtful)?;
+    Ok(at.map(|at| Found { file: Arc::clone(&view.file), at }))
 }
 
 /// The view in which to list the keys, unless it cannot be told which there are.

@@ -55,7 +55,10 @@ pub(super) fn rebuild(
                 let whole = matches!(examined.frame.state, FrameState::Live | FrameState::HeadRebuilt);
                 // A note that may be outdated is no note, and neither is one about an entry that is gone.
                 let gone = found.view.log.entries.contains_key(&met.tag) && !kept.contains(&met.tag);
-                examined.frame.counts && whole && !gone && found.view.log.note(&met.tag).is_some()
+                examined.frame.counts
+                    && whole
+                    && !gone
+                    && matches!(found.view.log.note(&met.tag), Ok(Some(_)))
             }
             FrameKind::WayIn | FrameKind::Ways | FrameKind::Removed => false,
         };

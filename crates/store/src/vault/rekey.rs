@@ -360,7 +360,7 @@ mod tests {
         let vault =
             VaultOptions::new().create(&path, vec![NewWayIn::recipient(key.recipient())]).await.unwrap();
         let unknown = add_unknown(&vault);
-        let known = vault.status().unwrap().ways[0].id;
+        let known = vault.status().await.unwrap().ways[0].id;
         let before = std::fs::read(&path).unwrap();
         for rekey in [Rekey::new(), Rekey::new().without(known)] {
             let refused = vault.plan_rekey(rekey).await;
@@ -372,7 +372,8 @@ mod tests {
         // Adding another leaves it as it is.
         let added =
             vault.add_way(NewWayIn::recipient(RecoveryKey::generate().unwrap().recipient())).await.unwrap();
-        let ids = |vault: &Vault| vault.status().unwrap().ways.iter().map(|way| way.id).collect::<Vec<_>>();
+        let ids =
+            |vault: &Vault| vault.shared.status().unwrap().ways.iter().map(|way| way.id).collect::<Vec<_>>();
         assert_eq!(ids(&vault), [known, unknown, added.id]);
         assert_ne!(std::fs::read(&path).unwrap(), before);
         let plan = vault.plan_rekey(Rekey::new().without(unknown)).await.unwrap();

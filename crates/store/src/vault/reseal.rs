@@ -15,6 +15,7 @@ use super::record::Keys;
 use super::rekey::{Made, Prepared};
 use super::view::{self, Shared};
 use super::ways::{ListedWay, WayKind, Ways};
+use super::write::unconfirmed;
 use super::{Vault, VaultOptions, place};
 use crate::StoreError;
 
@@ -84,7 +85,11 @@ impl Shared {
             pin: self.pin.clone(),
             likely: Vec::new(),
         };
-        let view = view::load(&self.disk, &self.place, Some(&keys), &mut |_| {})?;
+        let view = view::load(&self.disk, &self.place, Some(&keys), &mut |_| {}).map_err(|error| {
+            let what =
+                format!("the keys may be the new ones now, and the vault was not read with them: {error}");
+            unconfirmed(StoreError::Corrupt { what })
+        })?;
         Ok(options.vault(self.place.clone(), keys, opened_by, view, self.pin_state.clone()))
     }
 
@@ -194,103 +199,4 @@ fn no_nonce(path: &Path, error: &getrandom::Error) -> StoreError {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-#[allow(clippy::unwrap_used, reason = "the doubles of a test")]
-mod tests {
-    use std::collections::HashMap;
-    use std::sync::Mutex;
-
-    use tokenkeep_secret::SecretString;
-
-    use super::super::disk::{Disk, Fault, Faults, Op};
-    use super::super::pin::KeyPin;
-    use super::super::pin_rule::PinRead;
-    use super::super::{Keychain, NewWayIn, RecoveryKey, Rekey, Unlock};
-    use super::*;
-
-    /// Fails one kind of operation with EIO.
-    #[derive(Debug, Default)]
-    struct Fails(Mutex<Option<Op>>);
-
-    impl Faults for Fails {
-        fn before(&self, op: Op) -> Option<Fault> {
-            (*self.0.lock().unwrap() == Some(op)).then_some(Fault::Errno(5))
-        }
-    }
-
-    #[derive(Debug, Default)]
-    struct Chain(Mutex<HashMap<KeyId, SecretString>>);
-
-    impl Keychain for Chain {
-        fn load(&self, key_id: KeyId) -> Result<Option<SecretString>, StoreError> {
-            Ok(self.0.lock().unwrap().get(&key_id).cloned())
-        }
-
-        fn save(&self, key_id: KeyId, identity: &SecretString) -> Result<(), StoreError> {
-            self.0.lock().unwrap().insert(key_id, identity.clone());
-            Ok(())
-        }
-
-        fn remove(&self, key_id: KeyId) -> Result<(), StoreError> {
-            self.0.lock().unwrap().remove(&key_id);
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn until_the_new_file_is_durable_pin_and_keychain_serve_both() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("v");
-        let fails = Arc::new(Fails::default());
-        let chain = Arc::new(Chain::default());
-        let key = RecoveryKey::generate().unwrap();
-        let pin = KeyPin::in_folder(&folder.path().join("pins"), &path);
-        let options = VaultOptions {
-            disk: Disk { faults: Some(Arc::clone(&fails) as Arc<dyn Faults>), ..Disk::default() },
-            pin: pin.clone(),
-            ..VaultOptions::default()
-        };
-        let ways = vec![
-            NewWayIn::recipient(key.recipient()),
-            NewWayIn::keychain(Arc::clone(&chain) as Arc<dyn Keychain>),
-        ];
-        let vault = options.create(&path, ways).await.unwrap();
-        let old = vault.key_id();
-        let open =
-            || async { options.open(&path, &Unlock::identity(key.identity().clone(), "the test")).await };
-        let change = |fails_at: Option<Op>| {
-            let (vault, fails, chain) = (vault.clone(), Arc::clone(&fails), Arc::clone(&chain));
-            async move {
-                let plan = vault.plan_rekey(Rekey::new().keychain(chain)).await.unwrap();
-                *fails.0.lock().unwrap() = fails_at;
-                let changed = vault.rekey(plan).await;
-                *fails.0.lock().unwrap() = None;
-                changed
-            }
-        };
-        let kept = || chain.0.lock().unwrap().len();
-        let pinned = || match &pin.read()[..] {
-            [PinRead { said: Said::Ids(ids), .. }] => ids.clone(),
-            other => panic!("{other:?}"),
-        };
-
-        // Before the rename: the old keys, as if nothing had been tried.
-        for op in [Op::Create, Op::Write, Op::SyncAll, Op::Rename] {
-            assert!(change(Some(op)).await.is_err(), "{op:?}");
-            assert_eq!((pinned(), kept()), (vec![old], 1), "{op:?}");
-            assert_eq!(open().await.unwrap().key_id(), old);
-        }
-        // After it: a power cut may bring the old file back.
-        let failed = change(Some(Op::SyncFolder)).await;
-        assert!(matches!(failed, Err(StoreError::Unsynced { .. })), "{failed:?}");
-        assert_eq!((pinned().len(), kept()), (2, 2));
-        assert_eq!(pinned()[0], old);
-        *fails.0.lock().unwrap() = Some(Op::SyncFolder);
-        open().await.unwrap();
-        assert_eq!(pinned().len(), 2, "it still may");
-        *fails.0.lock().unwrap() = None;
-        let new = open().await.unwrap().key_id();
-        assert_ne!(new, old);
-        assert_eq!(pinned(), [new]);
-        assert!(chain.load(new).unwrap().is_some());
-    }
-}
+mod tests;

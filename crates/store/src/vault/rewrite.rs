@@ -2,7 +2,6 @@
 //! replaced.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use super::frame::{FrameKind, HEAD_LEN, Head, Header, STOP, Tag};
@@ -60,7 +59,8 @@ impl Shared {
         }
         let replaced = view.id;
         let mut new = NewFile::create(&self.disk, &self.place)?;
-        let mut next_seq = self.next_seq(view);
+        // Clearing uses one up: a copy from before it has less then, and is told from what is put back.
+        let mut next_seq = self.next_seq(view).saturating_add(u64::from(change.clear));
         for seq in [change.appended.map(|(_, seq)| seq), change.ways.as_ref().map(|ways| ways.seq)]
             .into_iter()
             .flatten()
@@ -89,7 +89,7 @@ impl Shared {
             new.push(frame)?;
         }
         let finished = new.finish();
-        self.seq_floor.fetch_max(next_seq, Ordering::SeqCst);
+        self.reserve(next_seq);
         // Past the rename the new file is in place, whether or not the folder could be synced.
         let refreshed = self.refresh(view);
         match &finished {

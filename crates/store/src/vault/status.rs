@@ -8,7 +8,7 @@ use super::frame::KeyId;
 use super::log::Log;
 use super::pin::PinState;
 use super::probe::length;
-use super::view;
+use super::view::{self, Shared};
 use super::ways::WayIn;
 use super::write::ROOM;
 use super::{Vault, blocking};
@@ -88,27 +88,33 @@ impl Vault {
     /// # Errors
     ///
     /// [`StoreError::Corrupt`] if the list of its ways in is damaged; and those of any read.
-    pub fn status(&self) -> Result<VaultStatus, StoreError> {
-        let shared = &self.shared;
-        let view = shared.latest()?;
-        let ways = view::read_ways(&view, &shared.keys, &shared.place.file)?;
-        let opened_by = *shared.opened_by.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pub async fn status(&self) -> Result<VaultStatus, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.status()).await
+    }
+}
+
+impl Shared {
+    pub(super) fn status(&self) -> Result<VaultStatus, StoreError> {
+        let view = self.latest()?;
+        let ways = view::read_ways(&view, &self.keys, &self.place.file)?;
+        let opened_by = *self.opened_by.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(VaultStatus {
-            path: shared.place.file.clone(),
-            key_id: shared.keys.id(),
-            pin: shared.pin_state.clone(),
+            path: self.place.file.clone(),
+            key_id: self.keys.id(),
+            pin: self.pin_state.clone(),
             ways: ways.ways.iter().map(|way| way.shown(&opened_by)).collect(),
-            bytes: length(&view, &shared.place)?,
+            bytes: length(&view, &self.place)?,
             live_bytes: view.log.live,
             dead_bytes: view.log.dead(),
             room_bytes: ROOM,
-            room_promised: shared.promises_room.load(Ordering::SeqCst),
+            room_promised: self.promises_room.load(Ordering::SeqCst),
             entries: entries(&view.log),
-            next_revision: shared.next_seq(&view),
+            next_revision: self.next_seq(&view),
             damaged: view.log.damage.len(),
-            network_file_system: shared.place.network_file_system(&shared.disk),
+            network_file_system: self.place.network_file_system(&self.disk),
             read_only: !view.file.writable(),
-            went_back: shared.went_back.load(Ordering::SeqCst),
+            went_back: self.went_back.load(Ordering::SeqCst),
         })
     }
 }

@@ -20,6 +20,7 @@ use super::pin::{KeyPin, PinState};
 use super::place::{self, Place};
 use super::record::{Keys, Record};
 use super::unwrap::FoundWay;
+use super::used::{self, Highest};
 use super::ways::{BadList, Ways};
 use crate::StoreError;
 
@@ -60,8 +61,10 @@ pub(super) struct Shared {
     pub(super) seen: Mutex<View>,
     /// Held by a reader that scans the file, so that others do not do the same.
     pub(super) scanning: Mutex<()>,
-    /// The highest next seq that was ever seen here: a backup that is put back must not make revisions come twice.
-    pub(super) seq_floor: AtomicU64,
+    /// Seqs below this are used up, whatever the file says: never given to a frame again.
+    pub(super) reserved: AtomicU64,
+    /// What of all that was seen here had the highest next seq. A file with less is an older one.
+    pub(super) highest: Mutex<Highest>,
     /// Set when the file was replaced by an older one.
     pub(super) went_back: AtomicBool,
     /// The file whose sync failed, until it has been written anew.
@@ -263,13 +266,14 @@ impl Shared {
     /// The file as it is now, opened and scanned from its beginning.
     pub(super) fn loaded(&self) -> Result<View, StoreError> {
         // Before the file is looked at: a writer may raise it meanwhile.
-        let floor = self.seq_floor.load(Ordering::SeqCst);
+        let before = self.highest();
         let fresh = load(&self.disk, &self.place, Some(&self.keys), &mut |_| {})?;
-        self.seq_floor.fetch_max(fresh.log.next_seq, Ordering::SeqCst);
-        if fresh.log.next_seq < floor {
+        self.note_highest(&fresh);
+        let went_back = used::has_gone_back(before, &fresh);
+        if went_back.map_err(|error| place::io("reading", &self.place.file, error))? {
             self.went_back.store(true, Ordering::SeqCst);
             tracing::warn!(
-                had = floor,
+                ?before,
                 has = fresh.log.next_seq,
                 "the vault file was replaced by an older one (a restored backup?): newer entries are gone"
             );

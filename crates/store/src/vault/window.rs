@@ -97,14 +97,16 @@ impl<'a> Window<'a> {
     }
 
     /// Whether what follows `position`, where no valid head is or follows, and which does not open, is what an append
-    /// leaves that was cut off: less than a head, or a head of which a sector was never written.
+    /// leaves that was cut off: less than a head, a head of which a sector was never written, or one that was cut to a mark.
     pub(super) fn is_head_torn(&mut self, position: u64) -> io::Result<bool> {
         let left = self.len - position;
         if left < HEAD_LEN as u64 {
             return Ok(true);
         }
         let head = self.at(position, HEAD_LEN)?;
-        if !by_sector(position, head).any(|part| part.iter().all(|byte| *byte == 0)) {
+        if !by_sector(position, head).any(|part| part.iter().all(|byte| *byte == 0))
+            && !self.is_mark(position)?
+        {
             return Ok(false);
         }
         if left > HEAD_LEN as u64 + u64::from(MAX_BODY_LEN) {
@@ -113,6 +115,16 @@ impl<'a> Window<'a> {
         }
         let all = self.at(position, usize::try_from(left).unwrap_or(usize::MAX))?;
         Ok(!all.windows(HEAD_LEN).any(|bytes| bytes == STOP))
+    }
+
+    /// Whether a head was cut to a mark in its sector, while the file's length on the disk, or what was written over the
+    /// mark, goes beyond it.
+    fn is_mark(&mut self, position: u64) -> io::Result<bool> {
+        let last = position + HEAD_LEN as u64 - 1;
+        let bytes = self.at(position, HEAD_LEN - 1 + usize::try_from(SECTOR - last % SECTOR).unwrap_or(0))?;
+        let appended = [FrameKind::Put, FrameKind::Removed, FrameKind::Note].map(FrameKind::code);
+        let is_mark = Head::decode_mark(bytes).is_some_and(|head| appended.contains(&head.kind));
+        Ok(is_mark && bytes.iter().skip(HEAD_LEN - 1).all(|byte| *byte == 0))
     }
 
     fn all_zeros(&mut self, from: u64) -> io::Result<bool> {

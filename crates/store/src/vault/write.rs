@@ -13,6 +13,7 @@ use super::lock::Held;
 use super::log::At;
 use super::place;
 use super::rewrite::Rewrite;
+use super::used::MARK_LEN;
 use super::view::{Shared, View};
 use crate::{Expected, Key, MAX_VALUE_BYTES, Note, Revision, StoreError};
 
@@ -102,10 +103,6 @@ impl Shared {
 
     pub(super) fn distrust(&self, id: FileId) {
         *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
-    }
-
-    pub(super) fn next_seq(&self, view: &View) -> u64 {
-        view.log.next_seq.max(self.seq_floor.load(Ordering::SeqCst))
     }
 
     /// Compares what is stored with what is expected to be.
@@ -252,10 +249,17 @@ impl Shared {
         self.make_room(&mut view, at + frame.len() as u64, room)?;
         let (file, id) = (Arc::clone(&view.file), view.id);
         drop(view);
+        // What is left there by now is a mark: see `keep_mark`.
+        let facts = file.facts().map_err(|error| place::io("reading", &self.place.file, error))?;
+        let marked = facts.len > at;
+        if marked {
+            self.renew_mark(&file, id, frame, at)?;
+        }
 
         if let Err(error) = file.write_at(frame, at) {
             let mut view = self.lock_view();
-            if let Err(error) = self.cut(&mut view, &file, at) {
+            let kept = if marked { MARK_LEN as u64 } else { 0 };
+            if let Err(error) = self.cut(&mut view, &file, at + kept) {
                 tracing::warn!(%error, "what a failed write left behind could not be cut off; the next writer does it");
             }
             return Err(place::unwritable(&self.place.file, error));
@@ -265,9 +269,9 @@ impl Shared {
             let mut view = self.lock_view();
             self.distrust(id);
             // Others may have read it at this revision: no other value gets it.
-            self.seq_floor.fetch_max(seq.saturating_add(1), Ordering::SeqCst);
+            self.reserve(seq.saturating_add(1));
             // So that a new try is not beaten by the frame that may, or may not, be on the disk.
-            if let Err(error) = file.truncate(at + Self::MARK_LEN) {
+            if let Err(error) = file.truncate(at + MARK_LEN as u64) {
                 tracing::warn!(%error, "the frame whose sync failed could not be cut off");
             }
             view.allocated_until = 0;
@@ -290,7 +294,7 @@ impl Shared {
     }
 
     /// Cuts the file at `at`, durably, and takes back the room that this gives away.
-    fn cut(&self, view: &mut View, file: &DiskFile, at: u64) -> Result<(), StoreError> {
+    pub(super) fn cut(&self, view: &mut View, file: &DiskFile, at: u64) -> Result<(), StoreError> {
         let unwritable = |error| place::unwritable(&self.place.file, error);
         view.allocated_until = 0;
         file.truncate(at).map_err(unwritable)?;
@@ -308,20 +312,17 @@ impl Shared {
     }
 
     /// Cuts off what an append that was killed has left behind the last frame.
-    fn cut_tail(&self, view: &mut MutexGuard<'_, View>) -> Result<(), StoreError> {
+    fn cut_tail(&self, view: &mut View) -> Result<(), StoreError> {
         let len = view.file.facts().map_err(|error| place::io("reading", &self.place.file, error))?.len;
         if len <= view.log.end {
             return Ok(());
         }
-        self.heed_mark(view);
+        self.heed_tail(view)?;
         // Cutting gives back the room that a lease elsewhere counts on; a new file has its own before this one is let go.
         match self.rewrite(view, Rewrite::default()) {
-            Err(StoreError::Full { .. }) => {}
-            other => return other,
+            Err(StoreError::Full { .. }) => self.keep_mark(view),
+            other => other,
         }
-        // No space for a second file.
-        let (file, end) = (Arc::clone(&view.file), view.log.end);
-        self.cut(view, &file, end)
     }
 
     /// Allocates what must be there when the file has grown to `until`.

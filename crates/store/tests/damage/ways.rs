@@ -13,7 +13,7 @@ async fn a_damaged_list_of_ways_in_keeps_nobody_out_but_is_not_replaced() {
     scene.replace(&bytes);
     let vault = Vault::open(&scene.path, &Unlock::passphrase(&b"the passphrase"[..], "test")).await.unwrap();
     assert_eq!(reads(&vault, &key("a")).await, Reads::Value(b"the a".to_vec()));
-    assert!(matches!(vault.status(), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(vault.status().await, Err(StoreError::Corrupt { .. })));
     let replaced = vault.replace_passphrase(value("new"), None).await;
     assert!(matches!(replaced, Err(StoreError::Corrupt { .. })), "{replaced:?}");
 }

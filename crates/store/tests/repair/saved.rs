@@ -111,7 +111,7 @@ pub(crate) async fn repair(
     let report = vault.verify(true).await.unwrap();
     assert!(report.is_whole() && report.torn_tail.is_none(), "{what}: {report:?}");
     assert_eq!(vault.key_id(), scene.vault.key_id(), "{what}");
-    vault.status().unwrap_or_else(|error| panic!("{what}: {error}"));
+    vault.status().await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let gone = names(plan.gone());
     let kept: Vec<_> = vault.keys().await.unwrap().iter().map(|key| key.as_str().to_owned()).collect();
     assert_eq!(kept.len(), plan.kept, "{what}");

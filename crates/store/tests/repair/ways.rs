@@ -86,7 +86,7 @@ async fn without_a_list_only_what_opened_the_vault_stays_a_way_in() {
             salvage.repair(&plan, Duration::from_secs(10)).await.unwrap();
             let vault = Vault::open(&scene.path, &unlock).await.unwrap();
             assert_eq!(vault.get(&key("a")).await.unwrap().unwrap().value, value("the a"), "{what}");
-            let status = vault.status().unwrap();
+            let status = vault.status().await.unwrap();
             assert_eq!(status.ways.len(), 1, "{what}");
             let way = &status.ways[0];
             // With its public key, so that keys can be changed without asking for it.

@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, args: &InitArgs) -> Result<Exit, Comm
         *judged.lock().unwrap_or_else(PoisonError::into_inner) = Strength::judge(passphrase);
     });
     let (vault, source) = opening.make_vault().await?;
-    let status = vault.status()?;
+    let status = vault.status().await?;
     if args.costs.are_asked_for() && status.ways.iter().all(|way| way.costs.is_none()) {
         tracing::warn!("the vault has no passphrase, so that nothing came of --calibrate");
     }

@@ -35,7 +35,7 @@ struct HolderFields {
 pub(super) async fn of_open(vault: &Vault) -> Result<Vec<LockFields>, StoreError> {
     let store: Arc<dyn SecretStore> = Arc::new(vault.clone());
     let mut locks = Vec::new();
-    for lock in vault.locks()? {
+    for lock in vault.locks().await? {
         let by = match &lock.what {
             LockedPart::Lease(Some(key)) => holder(&store, Session::name_of(key)).await,
             _ => None,

@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit
         None => typed_twice(context)?,
     };
     let strength = Strength::judge(&new);
-    let costs = args.costs.chosen(context, others(&vault)?).await?;
+    let costs = args.costs.chosen(context, others(&vault).await?).await?;
     vault.replace_passphrase(new, costs).await?;
     if context.output.json {
         context.output.object(&ReplacedFields {
@@ -79,8 +79,8 @@ pub(crate) async fn run(context: &Context, args: &PassphraseArgs) -> Result<Exit
 }
 
 /// What the other passphrases cost: with the one that opened, or the only one, replaced, its costs are free.
-fn others(vault: &Vault) -> Result<Vec<Costs>, CommandError> {
-    let ways = vault.status()?.ways;
+async fn others(vault: &Vault) -> Result<Vec<Costs>, CommandError> {
+    let ways = vault.status().await?.ways;
     let mut passphrases: Vec<_> = ways.iter().filter(|way| way.costs.is_some()).collect();
     let replaced = passphrases.iter().position(|way| way.opened_by).unwrap_or(0);
     if replaced < passphrases.len() {

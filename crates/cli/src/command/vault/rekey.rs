@@ -87,7 +87,7 @@ pub(crate) async fn run(context: &Context, args: &RekeyArgs) -> Result<Exit, Com
     let (vault, unlock) = context.opening(context.prompt)?.open_by().await?;
     let plan = plan(context, &vault, unlock, Rekey::new(), &args.confirm, command).await?;
     let changed = carry_out(context, vault, plan, &args.confirm, command).await?;
-    print(context, &changed)?;
+    print(context, &changed).await?;
     Ok(Exit::Done)
 }
 
@@ -156,8 +156,8 @@ pub(super) async fn carry_out(
     Ok(Changed { vault, previous, dropped, removed })
 }
 
-pub(super) fn print(context: &Context, changed: &Changed) -> Result<(), CommandError> {
-    let status = changed.vault.status()?;
+pub(super) async fn print(context: &Context, changed: &Changed) -> Result<(), CommandError> {
+    let status = changed.vault.status().await?;
     if std::env::var_os("TOKENKEEP_VAULT_ID").is_some() {
         tracing::warn!("TOKENKEEP_VAULT_ID must be {} from now on", status.key_id);
     }

@@ -136,7 +136,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CommandError> {
 
 async fn look_inside(vault: &Vault) -> Result<Inside, CommandError> {
     let room = vault.check_room().await?;
-    Ok(Inside { status: vault.status()?, room })
+    Ok(Inside { status: vault.status().await?, room })
 }
 
 /// Where the vault was named, if that is not where it is.

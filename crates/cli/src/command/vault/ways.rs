@@ -122,7 +122,7 @@ pub(crate) async fn run(context: &Context, args: WaysArgs) -> Result<Exit, Comma
 
 async fn list(context: &Context) -> Result<Exit, CommandError> {
     let vault = context.opening(context.prompt)?.open_vault().await?;
-    let status = vault.status()?;
+    let status = vault.status().await?;
     if context.output.json {
         context.output.object(&ListFields {
             vault: status.path.display().to_string(),
@@ -158,7 +158,7 @@ async fn add(context: &Context, args: &AddArgs) -> Result<Exit, CommandError> {
     } else {
         let secret = given.map_or_else(|| typed_twice(context), Ok)?;
         strength = Strength::judge(&secret);
-        let others = vault.status()?.ways.iter().filter_map(|way| way.costs).collect();
+        let others = vault.status().await?.ways.iter().filter_map(|way| way.costs).collect();
         let costs = args.costs.chosen(context, others).await?.unwrap_or_default();
         NewWayIn::Passphrase { secret, costs, label: label("") }
     };
@@ -210,19 +210,19 @@ fn new_passphrase(context: &Context, args: &AddArgs) -> Result<Option<Secret>, C
 async fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, CommandError> {
     args.confirm.standard_input_once(context, "tokenkeep vault ways remove WAY")?;
     let (vault, unlock) = context.opening(context.prompt)?.open_by().await?;
-    let found = way_in(&vault, &args.way)?;
+    let found = way_in(&vault, &args.way).await?;
     let command = format!("tokenkeep vault ways remove {}", found.id);
     let plan =
         rekey::plan(context, &vault, unlock, Rekey::new().without(found.id), &args.confirm, &command).await?;
     let changed: Changed = rekey::carry_out(context, vault, plan, &args.confirm, &command).await?;
-    rekey::print(context, &changed)?;
+    rekey::print(context, &changed).await?;
     if found.opened_by {
         context.output.note("What opened the vault just now opens it no more.");
     }
     Ok(Exit::Done)
 }
 
-fn way_in(vault: &Vault, text: &str) -> Result<WayIn, CommandError> {
-    let ways = vault.status()?.ways;
+async fn way_in(vault: &Vault, text: &str) -> Result<WayIn, CommandError> {
+    let ways = vault.status().await?.ways;
     Ok(WayIn::find(&ways, text)?.clone())
 }

@@ -62,6 +62,11 @@ impl Seen {
         other.0.into_iter().try_for_each(|(revision, (key, value))| self.saw(revision, key, &value))
     }
 
+    /// Whether the value that the call of this number writes was seen.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.0.values().any(|(_, value)| value.starts_with(&number.to_le_bytes()))
+    }
+
     /// Forgets what nobody was told is stored, unless it is.
     fn power_lost(&mut self, told: &BTreeSet<u64>, left: &Contents) {
         self.0
@@ -93,6 +98,9 @@ pub(super) fn read(vault: &Vault, seen: &mut Seen) -> Result<Contents, String> {
         if let Some(note) = now(vault.note(&name)).map_err(said)? {
             contents.notes.insert(number, note.as_bytes().to_vec());
         }
+    }
+    if vault.shared.went_back.load(std::sync::atomic::Ordering::SeqCst) {
+        return Err("it says that an older file took its place".to_owned());
     }
     if now(vault.keys()).map_err(said)? != keys {
         return Err("the list of keys is not that of the entries".to_owned());
@@ -181,10 +189,6 @@ impl Model {
         possible.extend(&self.maybe);
         if !possible.contains(&found) {
             return Err(differs("read from the disk again", found, &possible));
-        }
-        if *found != self.visible {
-            // A frame is gone whose sync failed, and that could not even be cut off: nothing tells that it was there.
-            self.seen.power_lost(&self.told, found);
         }
         self.visible = found.clone();
         Ok(())

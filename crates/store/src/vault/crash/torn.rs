@@ -11,7 +11,7 @@ use super::scene::{Every, bytes_at, create, file, key, now, open, reopen, value}
 use crate::{SecretStore, StoreError};
 
 /// A vault in which key 0 has a value, and that ends `end` bytes into a sector.
-fn ending_at(world: &Arc<World>, vault: &Vault, end: usize) {
+pub(super) fn ending_at(world: &Arc<World>, vault: &Vault, end: usize) {
     let at_end = |world: &World| bytes_at(world, &file()).unwrap().len() % 512;
     let mut len = 600;
     for shift in 0..1_000 {
