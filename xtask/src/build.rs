@@ -17,9 +17,9 @@ pub(crate) const WHOLE: [&str; 3] = ["--locked", "--workspace", "--all-features"
 pub(crate) struct Binaries(BTreeMap<String, PathBuf>);
 
 impl Binaries {
-    /// Builds every program and every test of the workspace.
+    /// Builds every program, every example and every test of the workspace.
     pub(crate) fn whole_workspace(sh: &Shell) -> anyhow::Result<Self> {
-        Self::build(sh, &[&WHOLE[..], &["--bins", "--tests"]].concat())
+        Self::build(sh, &[&WHOLE[..], &["--bins", "--examples", "--tests"]].concat())
     }
 
     /// Builds the programs of these packages alone, with their default features.
@@ -40,12 +40,12 @@ impl Binaries {
     }
 }
 
-/// Name and path of the program that a line of cargo's tells of. A program built as its own test is not meant.
+/// Name and path of the program or example that a line of cargo's tells of. One built as its own test is not meant.
 fn program(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = &message["target"];
-    let is_program = target["kind"].as_array()?.iter().any(|kind| kind.as_str() == Some("bin"));
-    if !is_program || message["profile"]["test"].as_bool()? {
+    let is_program = |kind: &Value| matches!(kind.as_str(), Some("bin" | "example"));
+    if !target["kind"].as_array()?.iter().any(is_program) || message["profile"]["test"].as_bool()? {
         return None;
     }
     Some((target["name"].as_str()?.to_owned(), PathBuf::from(message["executable"].as_str()?)))
@@ -67,6 +67,7 @@ mod tests {
             program(&line("bin", false)),
             Some(("tokenkeep".to_owned(), PathBuf::from("/x/debug/tokenkeep")))
         );
+        assert!(program(&line("example", false)).is_some());
         assert_eq!(program(&line("bin", true)), None);
         assert_eq!(program(&line("test", true)), None);
         assert_eq!(program(r#"{"reason":"build-finished","success":true}"#), None);

@@ -1,5 +1,7 @@
 //! `cargo xtask test`.
 
+use std::path::Path;
+
 use clap::Args;
 use xshell::Shell;
 
@@ -124,6 +126,8 @@ fn cargo_test(sh: &Shell, binaries: &Binaries, chosen: &[&str], arguments: &[Str
 fn with_environment<'a>(command: xshell::Cmd<'a>, binaries: &Binaries) -> anyhow::Result<xshell::Cmd<'a>> {
     let command = command
         .env("TOKENKEEP_BIN", binaries.path("tokenkeep")?)
-        .env("MOCK_AUTH0_BIN", binaries.path("mock-auth0")?);
+        .env("MOCK_AUTH0_BIN", binaries.path("mock-auth0")?)
+        // They stand beside each other.
+        .env("TOKENKEEP_EXAMPLES", binaries.path("first")?.parent().unwrap_or(Path::new("")));
     Ok(if in_ci() { command.env("TOKENKEEP_REQUIRE_SUITES", "1") } else { command })
 }

@@ -17,7 +17,21 @@ use crate::transport::{Settings, Transport};
 const LARGEST_CA_FILE: u64 = 4 * 1024 * 1024;
 
 /// Settings of a [`TokenClient`]. Made by [`TokenClient::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokenkeep_auth0::TokenClient;
+///
+/// let client = TokenClient::builder("https://tenant.eu.auth0.com/", "client-id")
+///     .connect_timeout(Duration::from_secs(5))
+///     .user_agent("reports/2.1")
+///     .build()?;
+/// assert_eq!(client.client_id(), "client-id");
+/// # Ok::<(), tokenkeep_auth0::TokenError>(())
+/// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct TokenClientBuilder {
     issuer: String,
     client_id: String,
@@ -48,49 +62,42 @@ impl TokenClientBuilder {
     }
 
     /// How the client proves who it is; not at all by default.
-    #[must_use]
     pub fn client_authentication(mut self, authentication: ClientAuthentication) -> Self {
         self.authentication = authentication;
         self
     }
 
     /// Trusts the certificates of a PEM file as well as the system's.
-    #[must_use]
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.ca_files.push(path.as_ref().to_owned());
         self
     }
 
     /// Trusts the certificates of a PEM text as well as the system's.
-    #[must_use]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pems.push(pem.into());
         self
     }
 
     /// Where the time comes from; the system by default.
-    #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
     /// How long a connection may take to stand, name lookup and TLS included; 10 s by default.
-    #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
     /// How long one request may wait for its whole answer; 30 s by default.
-    #[must_use]
     pub fn answer_timeout(mut self, limit: Duration) -> Self {
         self.limits.answer = limit;
         self
     }
 
     /// How long one call may take, every resend and wait included; 45 s by default.
-    #[must_use]
     pub fn exchange_limit(mut self, limit: Duration) -> Self {
         self.limits.exchange = limit;
         self
@@ -98,21 +105,18 @@ impl TokenClientBuilder {
 
     /// How often a request may be sent again; 2 by default. Zero sends each request once, which also gives up the
     /// resending of a refresh whose answer was lost.
-    #[must_use]
     pub fn max_retries(mut self, retries: u8) -> Self {
         self.limits.retries = retries;
         self
     }
 
     /// How far the clocks of issuer and machine may differ when an id token's times are judged; 60 s by default.
-    #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
     }
 
     /// What the client calls itself in `User-Agent`; `tokenkeep/` and the version by default.
-    #[must_use]
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
         self

@@ -19,6 +19,25 @@ use crate::transport::{Call, Transport, bearer};
 /// Talks to one issuer for one client. Clones share connections and what is known of the issuer.
 ///
 /// Endpoints come from discovery, done at the first call that needs one; [`prime`](Self::prime) saves it.
+///
+/// ```
+/// use mock_auth0::{DEMO_AUDIENCE, DEMO_SERVICE, MockAuth0};
+/// use tokenkeep_auth0::{ClientAuthentication, ClientCredentials, SignInRequest, TokenClient};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mock = MockAuth0::start().await?;
+/// let (id, secret) = DEMO_SERVICE;
+/// let client = TokenClient::builder(mock.issuer(), id)
+///     .client_authentication(ClientAuthentication::Basic(secret.into()))
+///     .build()?;
+/// let mut wanted = SignInRequest::new("read:things");
+/// wanted.audience = Some(DEMO_AUDIENCE.to_owned());
+/// let answer = client.sign_in(&ClientCredentials::new(), &wanted).await?;
+/// assert!(answer.access_token.is_some() && answer.refresh_token.is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct TokenClient(Arc<Inner>);
 

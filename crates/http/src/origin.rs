@@ -13,6 +13,16 @@ use crate::Error;
 ///
 /// A token is as good as a password to whoever receives it, so there is no "any host": name the APIs that it was
 /// issued for.
+///
+/// ```
+/// use tokenkeep_http::Origins;
+///
+/// let origins = Origins::parse(["https://api.example.com", "http://localhost:8080"])?;
+/// assert!(origins.serve_uri(&"https://api.example.com/things".parse()?));
+/// assert!(!origins.serve_uri(&"https://api.example.com.evil.test/things".parse()?));
+/// assert!(Origins::parse(["http://api.example.com"]).is_err(), "the token would be readable on its way");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Origins(Arc<[Origin]>);
 

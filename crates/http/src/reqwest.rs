@@ -69,7 +69,22 @@ impl Middleware for Direct {
 /// - **Proxies**: https is tunnelled. Plain http is not: a client of your own that serves loopback and has a proxy for
 ///   `http` needs `NO_PROXY=localhost,127.0.0.1,::1`, or the proxy gets the token in clear. [`client`] sees to it itself.
 /// - **Order**: whatever is added after this middleware sees the token, and its retries repeat the same one.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+/// use tokenkeep_http::{Error, Origins, SessionMiddleware};
+/// use tokenkeep_session::Session;
+///
+/// fn patient_client(session: &Session) -> Result<ClientWithMiddleware, Box<dyn std::error::Error>> {
+///     let own = reqwest::Client::builder().timeout(Duration::from_secs(300)).build()?;
+///     let origins = Origins::parse(["https://api.example.com"])?;
+///     Ok(ClientBuilder::new(own).with(SessionMiddleware::new(session, origins)).build())
+/// }
+/// ```
 #[derive(Clone, Debug)]
+#[must_use = "a middleware does nothing until a client is built with it"]
 pub struct SessionMiddleware {
     tokens: SessionTokens,
     origins: Origins,
@@ -82,7 +97,6 @@ impl SessionMiddleware {
     }
 
     /// What to ask the session for instead of its usual token: another audience, scope or time to live.
-    #[must_use]
     pub fn token_request(mut self, request: TokenRequest) -> Self {
         self.tokens.request = Some(request);
         self

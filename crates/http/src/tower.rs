@@ -29,7 +29,27 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// - **Bodies** that are [`Clone`] are sent again (`Full<Bytes>`, `Empty`, `String`); [`SessionLayer::replay`] is for
 ///   all others.
 /// - **Time-outs** inside of this layer count for each attempt, those outside for both and the renewal between.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::client::legacy::Client;
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use hyper_util::rt::TokioExecutor;
+/// use tokenkeep_http::{Error, Origins, SessionLayer, SessionService};
+/// use tokenkeep_session::Session;
+/// use tower::ServiceBuilder;
+///
+/// type Hyper = Client<HttpConnector, Full<Bytes>>;
+///
+/// fn client(session: &Session) -> Result<SessionService<Hyper>, Error> {
+///     let origins = Origins::parse(["http://localhost:8080"])?;
+///     let hyper: Hyper = Client::builder(TokioExecutor::new()).build_http();
+///     Ok(ServiceBuilder::new().layer(SessionLayer::new(session, origins)).service(hyper))
+/// }
+/// ```
 #[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until a service is built with it"]
 pub struct SessionLayer<R = CloneBody> {
     tokens: SessionTokens,
     origins: Origins,
@@ -46,7 +66,6 @@ impl SessionLayer {
 
 impl<R> SessionLayer<R> {
     /// What to ask the session for instead of its usual token: another audience, scope or time to live.
-    #[must_use]
     pub fn token_request(mut self, request: TokenRequest) -> Self {
         self.tokens.request = Some(request);
         self
@@ -55,7 +74,6 @@ impl<R> SessionLayer<R> {
     /// Says how to get a body a second time, for those that are not [`Clone`]: a function from the body to a copy, or
     /// `None` where there can be none. `|_: &Incoming| None` serves streams: a 401 is passed on, and the next request
     /// has a new token.
-    #[must_use]
     pub fn replay<N>(self, replay: N) -> SessionLayer<N> {
         SessionLayer { tokens: self.tokens, origins: self.origins, replay }
     }

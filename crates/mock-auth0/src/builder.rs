@@ -29,6 +29,22 @@ pub const DEMO_SUB: &str = "auth0|ada";
 pub const DEMO_AUDIENCE: &str = "https://api.example.com";
 
 /// Sets a mock up; made by [`MockAuth0::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mock_auth0::{Client, MockAuth0, Revocation, User};
+///
+/// let mock = MockAuth0::builder()
+///     .user(User::new("someone@example.com", "a password"))
+///     .client(Client::public("my-client"))
+///     .access_token_lifetime(Duration::from_secs(60))
+///     .overlap(Duration::ZERO)
+///     .revocation(Revocation::Family)
+///     .start_blocking()?;
+/// assert_eq!(mock.client_id(), "my-client");
+/// # Ok::<(), mock_auth0::MockError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct MockAuth0Builder {

@@ -13,9 +13,26 @@ use crate::keys::Forgery;
 ///
 /// Of several rules that match one request, the oldest of each kind acts: a delay, a hold and a broken answer can meet
 /// in one request, while two broken answers are taken one after the other.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mock_auth0::{BadAnswer, Endpoint, Fault, FaultRule, MockAuth0};
+///
+/// let mock = MockAuth0::start_blocking()?;
+/// // The second and third refresh take effect, and their answers are lost.
+/// mock.add_fault(FaultRule::refresh(Fault::after(BadAnswer::Reset)).after(1).times(2));
+/// // The API is slow until this is taken away.
+/// let slow = mock.add_fault(FaultRule::new(Fault::delay(Duration::from_millis(50))).at(Endpoint::Api).always());
+/// assert_eq!(mock.faults().len(), 2);
+/// mock.clear_fault(slow);
+/// assert_eq!(mock.faults().len(), 1);
+/// # Ok::<(), mock_auth0::MockError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[must_use = "a rule does nothing until it is added"]
 pub struct FaultRule {
     /// Only requests at this endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,35 +66,30 @@ impl FaultRule {
     }
 
     /// Only for requests at `endpoint`.
-    #[must_use]
     pub fn at(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);
         self
     }
 
     /// Only for token requests with this `grant_type`.
-    #[must_use]
     pub fn grant(mut self, grant: &str) -> Self {
         self.grant = Some(grant.to_owned());
         self
     }
 
     /// Lets `count` matching requests go by first.
-    #[must_use]
     pub fn after(mut self, count: u64) -> Self {
         self.skip = count;
         self
     }
 
     /// Hits `count` requests.
-    #[must_use]
     pub fn times(mut self, count: u64) -> Self {
         self.times = Some(count);
         self
     }
 
     /// Hits every matching request until cleared.
-    #[must_use]
     pub fn always(mut self) -> Self {
         self.times = None;
         self

@@ -19,6 +19,16 @@ use crate::settings::{Revocation, Settings};
 use crate::shared::Shared;
 
 /// A running tenant. It has a thread and a runtime of its own, and stops when dropped.
+///
+/// ```
+/// use mock_auth0::MockAuth0;
+///
+/// let mock = MockAuth0::start_blocking()?;
+/// println!("an issuer is at {}", mock.issuer());
+/// assert_eq!(mock.requests().len(), 0);
+/// # Ok::<(), mock_auth0::MockError>(())
+/// ```
+#[must_use = "the tenant stops when its handle is dropped"]
 pub struct MockAuth0 {
     shared: Arc<Shared>,
     domain: String,

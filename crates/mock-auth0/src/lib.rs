@@ -53,6 +53,45 @@
 //! | a confidential client | [`DEMO_SERVICE`] |
 //! | an API | [`DEMO_AUDIENCE`] with `read:things` and `write:things`, offline access allowed |
 //!
+//! # In a test of yours
+//!
+//! One line starts it, one seeds a session, and the program is pointed at [`MockAuth0::issuer`] and, for the API, at
+//! [`MockAuth0::url`]. Three kinds of question are asked afterwards:
+//!
+//! - **how often**: [`MockAuth0::counters`] by endpoint and grant, what took effect, and how often one very token was
+//!   presented. These are the server's own, so nothing that a client does hides from them;
+//! - **with what**: [`MockAuth0::requests`] has each request with its headers and the answer that it got. Secrets stand
+//!   there as [`fingerprint`]s;
+//! - **is it alive**: [`MockAuth0::is_alive`] says whether a refresh token would still be taken.
+//!
+//! ```
+//! use mock_auth0::{BadAnswer, BadBody, DEMO_CLIENT, Endpoint, Fault, MockAuth0, RetryAfter};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mock = MockAuth0::start().await?;
+//! let session = mock.seed_session()?;
+//! // What happens, in order: one refresh is rate-limited, the next is answered with a page of a proxy's, then all is well.
+//! mock.next_refresh(Fault::instead(BadAnswer::RateLimited { retry_after: RetryAfter::Seconds(1) }));
+//! mock.next_refresh(Fault::instead(BadAnswer::Status { status: 502, body: BadBody::Html }));
+//!
+//! # let form = [("grant_type", "refresh_token"), ("client_id", DEMO_CLIENT), ("refresh_token", session.refresh_token())];
+//! # let refresh = || async { reqwest::Client::new().post(mock.url("/oauth/token")).form(&form).send().await };
+//! // … the program under test; here it is three requests:
+//! assert_eq!(refresh().await?.status(), 429);
+//! assert_eq!(refresh().await?.status(), 502);
+//! assert_eq!(refresh().await?.status(), 200);
+//!
+//! let counters = mock.counters();
+//! assert_eq!(counters.refreshes(), 3);
+//! assert_eq!(counters.took_effect("refresh_token"), 1);
+//! assert_eq!(counters.presented(session.refresh_token()), 3);
+//! assert!(mock.requests().iter().all(|request| request.endpoint == Endpoint::Token));
+//! assert!(mock.faults().is_empty(), "all that was scripted has happened");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The binary of the same name runs the same tenant in the foreground; see its `--help`.
 //!
 //! # Where it takes sides

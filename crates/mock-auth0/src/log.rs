@@ -52,6 +52,20 @@ pub struct RequestRecord {
 }
 
 /// What was counted since the start, or since the last `reset_counters`.
+///
+/// ```
+/// use mock_auth0::{Endpoint, MockAuth0};
+///
+/// let mock = MockAuth0::start_blocking()?;
+/// let tokens = mock.seed_session()?;
+/// // … run what is tested, then look at what reached the server:
+/// let counters = mock.counters();
+/// assert_eq!(counters.refreshes(), 0, "requests with a refresh token");
+/// assert_eq!(counters.took_effect("refresh_token"), 0, "those that rotated it, answered or not");
+/// assert_eq!(counters.presented(tokens.refresh_token()), 0, "how often this very one was shown");
+/// assert_eq!(counters.at(Endpoint::Api), 0);
+/// # Ok::<(), mock_auth0::MockError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counters {

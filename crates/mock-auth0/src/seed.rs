@@ -7,9 +7,22 @@ use serde::{Deserialize, Serialize};
 
 /// What a seeded session is to be. The default: the first user, the first client, `openid profile email
 /// offline_access`, for the first API, just now.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mock_auth0::{DEMO_USER, MockAuth0, Seed};
+///
+/// let mock = MockAuth0::start_blocking()?;
+/// // The access token has expired already; the refresh token is good.
+/// let old = mock.seed(&Seed::new().user(DEMO_USER).issued_ago(Duration::from_secs(2 * 86_400)))?;
+/// assert!(mock.is_alive(old.refresh_token()));
+/// # Ok::<(), mock_auth0::MockError>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[must_use]
 pub struct Seed {
     /// `sub` or e-mail address.
     pub user: Option<String>,
@@ -31,35 +44,30 @@ impl Seed {
     }
 
     /// For this user: `sub` or e-mail address.
-    #[must_use]
     pub fn user(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());
         self
     }
 
     /// For this client.
-    #[must_use]
     pub fn client(mut self, client_id: &str) -> Self {
         self.client_id = Some(client_id.to_owned());
         self
     }
 
     /// For this audience; an empty text for none.
-    #[must_use]
     pub fn audience(mut self, audience: &str) -> Self {
         self.audience = Some(audience.to_owned());
         self
     }
 
     /// With this scope.
-    #[must_use]
     pub fn scope(mut self, scope: &str) -> Self {
         self.scope = Some(scope.to_owned());
         self
     }
 
     /// Signed in so long ago.
-    #[must_use]
     pub fn issued_ago(mut self, ago: Duration) -> Self {
         self.issued_ago_secs = ago.as_secs();
         self

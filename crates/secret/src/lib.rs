@@ -77,6 +77,14 @@ impl PartialEq for Secret {
 impl Eq for Secret {}
 
 /// Secret text, such as a token or a passphrase: wiped on drop, compared in constant time.
+///
+/// ```
+/// use tokenkeep_secret::SecretString;
+///
+/// let passphrase = SecretString::from("correct horse");
+/// assert_eq!(format!("{passphrase:?}"), "[secret]");
+/// assert_eq!(passphrase.expose(), "correct horse");
+/// ```
 #[derive(Clone, Default)]
 pub struct SecretString(Zeroizing<String>);
 

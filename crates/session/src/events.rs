@@ -40,7 +40,22 @@ pub enum Event {
 }
 
 /// A subscription to a session's events.
+///
+/// ```
+/// use tokenkeep_session::{Event, Session};
+///
+/// async fn until_somebody_is_needed(session: &Session) {
+///     let mut events = session.events();
+///     while let Some(event) = events.next().await {
+///         match event {
+///             Event::LoginRequired { .. } | Event::SignedOut { .. } => return,
+///             other => println!("{other:?}"),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
+#[must_use = "it tells only of what happens while it is there"]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,
 }

@@ -24,6 +24,20 @@ const AT_LEAST: Duration = Duration::from_secs(5);
 
 /// Keeps a session's access token fresh for as long as this lives. A renewal that is under way when it is dropped goes on
 /// to its end.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tokenkeep_session::Session;
+/// use tokenkeep_store::MemoryStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let session = Session::open(Arc::new(MemoryStore::new()), "default").await?;
+/// let _fresh = session.keep_fresh()?; // for as long as this lives
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the session is kept fresh until this is dropped"]
 pub struct KeepFresh {

@@ -3,9 +3,19 @@
 //!
 //! This is the only crate that knows both tokens and storage. [`Session`] is what callers hold; the renewal protocol is in
 //! `renewal.rs` and what becomes of an answer in `settle.rs`.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `blocking` | | `blocking::Session`, for code that is not async |
+//!
+//! No call needs more of tokio than a runtime of one thread, and renewals need none of the caller's.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod codec;
 mod core;
 mod error;

@@ -26,12 +26,60 @@ use crate::{SessionError, thread};
 const YOUNG: Duration = Duration::from_secs(30);
 
 /// One session, kept fresh. Clones share everything; any number of tasks, processes and machines may hold one.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use mock_auth0::{DEMO_AUDIENCE, DEMO_CLIENT, MockAuth0};
+/// use tokenkeep_auth0::TokenClient;
+/// use tokenkeep_session::{SecretString, Session, SignIn, SignOut};
+/// use tokenkeep_store::MemoryStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mock = MockAuth0::start().await?;
+/// let session = Session::open(Arc::new(MemoryStore::new()), "default").await?;
+/// assert!(session.access_token().await.is_err_and(|error| error.login_required().is_some()));
+///
+/// let issuer = TokenClient::discover(mock.issuer(), DEMO_CLIENT).await?;
+/// let wanted = SignIn::new("openid offline_access").audience(DEMO_AUDIENCE);
+/// let refresh_token = SecretString::from(mock.seed_session()?.refresh_token());
+/// session.adopt(&issuer, wanted, refresh_token).await?;
+///
+/// let token = session.access_token().await?;
+/// // Send token.expose() to the API. It answers 401? Then there may be another token:
+/// let other = session.rejected(&token).await?.ok_or("the 401 is the API's answer")?;
+/// assert_ne!(token.expose(), other.expose());
+///
+/// session.sign_out(SignOut::Revoke).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Session {
     core: Arc<Core>,
 }
 
 /// How to open a session otherwise than [`Session::open`] does.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use tokenkeep_session::Session;
+/// use tokenkeep_store::MemoryStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let session = Session::builder(Arc::new(MemoryStore::new()), "default")
+///     .patience(Duration::from_millis(200))
+///     .lease_wait(Duration::from_secs(10))
+///     .build()
+///     .await?;
+/// assert_eq!(session.name(), "default");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct SessionBuilder {
@@ -42,6 +90,20 @@ pub struct SessionBuilder {
 }
 
 /// What a token is wanted for.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokenkeep_session::{AccessToken, Session, SessionError, TokenRequest};
+///
+/// /// A token for another API, alive for as long as the upload may take.
+/// async fn for_upload(session: &Session) -> Result<AccessToken, SessionError> {
+///     let request = TokenRequest::new()
+///         .audience("https://files.example.com")
+///         .min_ttl(Duration::from_secs(600));
+///     session.token(request).await
+/// }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct TokenRequest {

@@ -13,6 +13,18 @@ use crate::SessionError;
 use crate::codec::optional_secret_text;
 
 /// What to ask for at a sign-in.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokenkeep_session::SignIn;
+///
+/// let wanted = SignIn::new("openid profile offline_access")
+///     .audience("https://api.example.com")
+///     .parameter("organization", "org_a1b2c3")
+///     .overlap(Duration::from_secs(10));
+/// # drop(wanted);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SignIn {

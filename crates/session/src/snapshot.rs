@@ -154,6 +154,15 @@ impl fmt::Display for Remark {
 }
 
 /// A good access token. Hold it briefly: it keeps what it shows in memory for as long as it lives.
+///
+/// ```
+/// use tokenkeep_session::{Session, SessionError};
+///
+/// async fn header(session: &Session) -> Result<String, SessionError> {
+///     let token = session.access_token().await?;
+///     Ok(format!("{} {}", token.token_type(), token.expose()))
+/// }
+/// ```
 pub struct AccessToken {
     held: Held,
     /// Boxed, since a token on the warm path has none and is moved often.

@@ -7,6 +7,15 @@ use crate::StoreError;
 /// The name of an entry: 1 to 256 bytes of text.
 ///
 /// A name may say whose session it is, so `Debug` does not show it; [`Key::as_str`] does.
+///
+/// ```
+/// use tokenkeep_store::Key;
+///
+/// let key = Key::new("session/default")?;
+/// assert_eq!(key.as_str(), "session/default");
+/// assert_eq!(format!("{key:?}"), "[key]", "a key may name a person");
+/// # Ok::<(), tokenkeep_store::StoreError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Box<str>);
 

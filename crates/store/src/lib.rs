@@ -1,7 +1,20 @@
 //! Small secrets under keys.
 //!
 //! [`SecretStore`] is what every store can do: compare-and-swap on revisions, notes, and leases that end with their
-//! holder. This crate never hears of tokens.
+//! holder. This crate never hears of tokens. `Vault` is the store on disk, `Opening` finds and opens one by rule,
+//! [`MemoryStore`] is for tests.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `vault` | yes | the vault file, and opening it by rule |
+//! | `keychain` | yes | a way into the vault that the OS keychain holds |
+//! | `ssh` | | ways in by SSH keys, `ssh-ed25519` and `ssh-rsa` |
+//! | `plugin` | | ways in by keys that age plugins hold |
+//! | `conformance` | | the suite that every store must pass, for stores of other people too |
+//!
+//! Without any there are the trait and [`MemoryStore`].
 
 #![forbid(unsafe_code)]
 

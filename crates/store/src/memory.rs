@@ -16,6 +16,23 @@ use crate::{
 /// Secrets in the memory of this process. Clones share what they hold; nothing is written anywhere.
 ///
 /// Its leases exclude tasks and threads of this process, and cannot be handed to another one.
+///
+/// ```
+/// use tokenkeep_store::{Expected, Key, MemoryStore, Secret, SecretStore, StoreError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), StoreError> {
+/// let store = MemoryStore::new();
+/// let key = Key::new("api-key")?;
+/// let first = store.put(&key, &Secret::from(&b"one"[..]), Expected::Absent).await?;
+/// store.put(&key, &Secret::from(&b"two"[..]), Expected::At(first)).await?;
+/// // Whoever still expects the first has lost, and nothing is written.
+/// let late = store.put(&key, &Secret::from(&b"three"[..]), Expected::At(first)).await;
+/// assert!(matches!(late, Err(StoreError::Conflict { .. })));
+/// assert_eq!(store.get(&key).await?.map(|entry| entry.value), Some(Secret::from(&b"two"[..])));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     contents: Arc<Mutex<Contents>>,

@@ -11,13 +11,34 @@
 //! - [`auth0`]: the token API of Auth0 and of any other OpenID provider.
 //! - [`session`]: one session, kept fresh.
 //! - `config` (feature `vault`, on by default): what `config.toml` says, which `open_store` obeys too.
-//! - `http` (features `reqwest`, on by default, and `tower`): its token in HTTP requests.
+//! - `http` (features `reqwest`, on by default, `tower` and `tonic`): its token in HTTP requests.
+//! - `blocking` (feature `blocking`): the same for code that is not async.
 //!
-//! `docs/embedding.md` is the guide, and the whole of it in one function is this:
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `vault` | yes | the vault file, `open_store` and `config` |
+//! | `keychain` | yes | a way into the vault that the OS keychain holds |
+//! | `reqwest` | yes | `http::client`, `http::SessionMiddleware` |
+//! | `tower` | | `http::SessionLayer`, for hyper and every other tower client |
+//! | `tonic` | | `http::grpc_channel` |
+//! | `blocking` | | `blocking::Session` |
+//! | `ssh` | | ways into the vault by SSH keys |
+//! | `plugin` | | ways into the vault by keys that age plugins hold |
+//! | `conformance` | | the suite that every [`SecretStore`] must pass |
+//!
+//! Features only add: none changes what another does.
+//!
+//! # In one function
+//!
+//! `docs/embedding.md` is the guide, `examples/` has a program for each part of it, and the whole in one function is this:
 //!
 #![cfg_attr(all(feature = "vault", feature = "reqwest"), doc = include_str!("example.md"))]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[cfg(feature = "vault")]
 pub mod config;
 #[cfg(feature = "vault")]
@@ -25,7 +46,7 @@ mod open;
 
 pub use tokenkeep_auth0 as auth0;
 pub use tokenkeep_clock as clock;
-#[cfg(any(feature = "reqwest", feature = "tower"))]
+#[cfg(any(feature = "reqwest", feature = "tower", feature = "tonic"))]
 pub use tokenkeep_http as http;
 pub use tokenkeep_session as session;
 pub use tokenkeep_store as store;

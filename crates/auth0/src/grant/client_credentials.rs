@@ -11,6 +11,7 @@ use crate::token_set::Answer;
 /// The client's own secret, which the [`TokenClient`] holds. Gives no refresh token: the grant is repeated instead.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
+#[must_use]
 pub struct ClientCredentials;
 
 impl ClientCredentials {

@@ -31,6 +31,14 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Signs in by a code that a person confirms on another device.
+///
+/// ```
+/// use tokenkeep_auth0::Device;
+///
+/// let device = Device::new(|prompt| eprintln!("open {} and enter {}", prompt.verification_uri, prompt.user_code));
+/// # drop(device);
+/// ```
+#[must_use]
 pub struct Device {
     show: Box<dyn Fn(&DevicePrompt) + Send + Sync>,
 }

@@ -12,7 +12,15 @@ use crate::form::Form;
 use crate::token_set::Answer;
 
 /// The person's user name and password.
+///
+/// ```
+/// use tokenkeep_auth0::Password;
+///
+/// let password = Password::new("someone@example.com", "hunter2".to_owned().into());
+/// assert!(!format!("{password:?}").contains("hunter2"));
+/// ```
 #[derive(Clone)]
+#[must_use]
 pub struct Password {
     username: String,
     password: SecretString,
@@ -26,7 +34,6 @@ impl Password {
     }
 
     /// In an Auth0 realm (a connection's name); in the tenant's default directory without.
-    #[must_use]
     pub fn realm(mut self, realm: Option<String>) -> Self {
         self.realm = realm;
         self

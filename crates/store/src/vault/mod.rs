@@ -124,6 +124,32 @@ const WRITER_WAIT: Duration = Duration::from_secs(10);
 /// An open vault file. Clones share one view of it; handles opened apart keep in step through the file.
 ///
 /// It needs a tokio runtime with time enabled wherever a call may have to wait.
+///
+/// ```
+/// use tokenkeep_store::{Expected, Key, NewWayIn, Opener, Secret, SecretStore, Unlock, Vault};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("vault").join("sessions.vault");
+/// // A key pair of age's. The vault needs the public half to be made, and the private one to be opened.
+/// let (public, private) = pair();
+/// let vault = Vault::create(&path, vec![NewWayIn::recipient(&public)]).await?;
+/// vault.put(&Key::new("api-key")?, &Secret::from(&b"value"[..]), Expected::Absent).await?;
+/// drop(vault);
+///
+/// let unlock = Unlock::new(Opener::Identity(private.into()), "an example's key");
+/// let vault = Vault::open(&path, &unlock).await?;
+/// assert_eq!(vault.keys().await?.len(), 1);
+/// # Ok(())
+/// # }
+/// #
+/// # fn pair() -> (String, String) {
+/// #     use age::secrecy::ExposeSecret as _;
+/// #     let identity = age::x25519::Identity::generate();
+/// #     (identity.to_public().to_string(), identity.to_string().expose_secret().to_owned())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Vault {
     shared: Arc<Shared>,
