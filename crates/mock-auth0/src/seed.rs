@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use std::time::Duration;
 ///
-/// use mock_auth0::{DEMO_USER, MockAuth0, Seed};
+/// use mock_auth0::{DEMO_SUB, MockAuth0, Seed};
 ///
 /// let mock = MockAuth0::start_blocking()?;
 /// // The access token has expired already; the refresh token is good.
-/// let old = mock.seed(&Seed::new().user(DEMO_USER).issued_ago(Duration::from_secs(2 * 86_400)))?;
+/// let old = mock.seed(&Seed::new().user(DEMO_SUB).issued_ago(Duration::from_secs(2 * 86_400)))?;
 /// assert!(mock.is_alive(old.refresh_token()));
 /// # Ok::<(), mock_auth0::MockError>(())
 /// ```
