@@ -218,7 +218,10 @@ impl Core {
             };
             let next = change(record);
             let put = match next.encode() {
-                Ok(value) => lease.put(&value, Expected::At(revision)).await,
+                Ok(value) => {
+                    let _writing = self.writing();
+                    lease.put(&value, Expected::At(revision)).await
+                }
                 Err(error) => Err(error),
             };
             let error = match put {
