@@ -61,6 +61,12 @@ impl Protocol {
                 self.put_person(&mut next, n, person);
                 "sign_in::put_over, sign_out::sign_out: store.put"
             }
+            Doing::RevokeRead => {
+                let now = self.reload(&mut next, p).ok().flatten();
+                let is_still_ours = now.is_some_and(|entry| entry.record.user == person.user());
+                next.person(n).doing = if is_still_ours { Doing::Revoke } else { Doing::Done };
+                "sign_in::revoke_replaced: core::reload"
+            }
             Doing::Revoke => {
                 self.revoke_steps(state, n, person, steps);
                 return;
@@ -154,7 +160,11 @@ impl Protocol {
         };
         state.person(n).known = None;
         state.person(n).to_revoke = to_revoke;
-        state.person(n).doing = if to_revoke == 0 { Doing::Done } else { Doing::Revoke };
+        state.person(n).doing = match (to_revoke, person.deed) {
+            (0, _) => Doing::Done,
+            (_, Deed::SignOut) => Doing::Revoke,
+            _ => Doing::RevokeRead,
+        };
     }
 
     fn revoke_steps(&self, state: &State, n: usize, person: Person, steps: &mut Vec<Step<State>>) {

@@ -62,6 +62,17 @@ impl Protocol {
                 }
                 steps.due("settle::remember_to_revoke: store.put", next);
             }
+            Stage::JudgeLook => {
+                match self.reload(&mut next, p) {
+                    Ok(Some(entry)) if entry.record.pending != NONE => {
+                        next.flight(p).known = Some(entry);
+                        next.flight(p).stage = Stage::Judge;
+                    }
+                    Ok(_) => next.release(p, Outcome::Ok),
+                    Err(error) => next.release(p, error),
+                }
+                steps.due("settle::settle: core::reload, settle::judge_pending", next);
+            }
             Stage::Judge => self.judge(state, p, steps),
             Stage::EndLook => {
                 self.look_at_refused(&mut next, p);
@@ -75,26 +86,7 @@ impl Protocol {
                 self.look_at_end(&mut next, p);
                 steps.due("renewal::end: core::reload, lease.set_note(done)", next);
             }
-            Stage::NoteDone => {
-                if self.must_wait_to_write(state, p) {
-                    return;
-                }
-                next.write_note(p, Phase::Done, false);
-                if flight.goes_on {
-                    self.again(&mut next, p);
-                } else {
-                    next.release(p, Outcome::Ok);
-                }
-                steps.due("settle::note_done: lease.set_note(done)", next);
-            }
-            Stage::NoteFailed => {
-                if self.must_wait_to_write(state, p) {
-                    return;
-                }
-                next.write_note(p, Phase::Failed, flight.is_unknown | flight.is_cut_off);
-                next.release(p, Outcome::Failed);
-                steps.due("renewal::note_failed: lease.set_note(failed)", next);
-            }
+            Stage::NoteDone | Stage::NoteFailed => self.note_end(state, p, steps),
             _ => {}
         }
     }
@@ -129,6 +121,39 @@ impl Protocol {
             Worth::Refused => {}
         }
         next
+    }
+
+    /// The note that ends an attempt. Where it cannot be written, that changes nothing.
+    fn note_end(&self, state: &State, p: u8, steps: &mut Steps<'_>) {
+        if self.must_wait_to_write(state, p) {
+            return;
+        }
+        for fails in [false, true] {
+            let mut next = *state;
+            let flight = *next.flight(p);
+            let is_done = flight.stage == Stage::NoteDone;
+            if fails && state.left.bad_writes == 0 {
+                continue;
+            } else if fails {
+                next.left.bad_writes -= 1;
+            } else if is_done {
+                next.write_note(p, Phase::Done, false);
+            } else {
+                next.write_note(p, Phase::Failed, flight.is_unknown | flight.is_cut_off);
+            }
+            match (is_done, flight.goes_on) {
+                (true, true) => self.again(&mut next, p),
+                (true, false) => next.release(p, Outcome::Ok),
+                (false, _) => next.release(p, Outcome::Failed),
+            }
+            match (fails, is_done) {
+                (true, _) => {
+                    steps.fault("settle::note_done, renewal::note_failed: lease.set_note fails", next)
+                }
+                (false, true) => steps.due("settle::note_done: lease.set_note(done)", next),
+                (false, false) => steps.due("renewal::note_failed: lease.set_note(failed)", next),
+            }
+        }
     }
 
     fn put(&self, state: &State, p: u8, steps: &mut Steps<'_>) {
@@ -177,7 +202,7 @@ impl Protocol {
         let worth = state.worth(flight.answer);
         next.flight(p).stage = match (worth, flight.is_verdict) {
             (Worth::Good, _) | (Worth::GoodLater, true) => Stage::NoteDone,
-            (Worth::GoodLater | Worth::RefusedLater, false) => Stage::Judge,
+            (Worth::GoodLater | Worth::RefusedLater, false) => Stage::JudgeLook,
             (Worth::Refused, _) | (Worth::RefusedLater, true) => Stage::NoteFailed,
         };
         next.flight(p).is_cut_off = false;

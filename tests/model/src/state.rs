@@ -138,6 +138,7 @@ pub(crate) enum Stage {
     RevokeBrought,
     RememberRead,
     RememberPut,
+    JudgeLook,
     Judge,
     EndLook,
     EndPut,
@@ -250,6 +251,8 @@ pub(crate) enum Doing {
     Ask,
     Read,
     Put,
+    /// Looks whether what it replaced is still another user's.
+    RevokeRead,
     Revoke,
     ForgetRead,
     ForgetPut,

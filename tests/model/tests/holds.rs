@@ -112,6 +112,18 @@ fn an_answer_is_no_good() {
 
 #[test]
 fn a_write_fails() {
+    holds(
+        "a write fails, an answer is lost",
+        BOTH,
+        Bounds { bad_writes: 1, losses: 1, half_minutes: 1, ..PAIR },
+    );
+    holds(
+        "a write fails, an answer is odd",
+        BOTH,
+        Bounds { bad_writes: 1, odd_answers: 1, half_minutes: 1, ..PAIR },
+    );
+    let calls: [&[Want]; 3] = [&[Want::Rejected], &[Want::Renewal], &[Want::Token]];
+    holds("an API rejects, a write fails", BOTH, Bounds { calls, bad_writes: 1, has_expired: false, ..PAIR });
     holds("writes fail", BOTH, Bounds { bad_writes: 2, ..PAIR });
     holds(
         "a write fails as the person signs out",
@@ -130,6 +142,9 @@ fn a_write_fails() {
 fn people_come_and_go() {
     holds("signs in", ALL, Bounds { deeds: &[(2, Deed::SignIn)], ..PAIR });
     holds("signs in where it renews", BOTH, Bounds { deeds: &[(0, Deed::SignIn)], ..PAIR });
+    let odd = Bounds { odd_answers: 1, ..PAIR };
+    holds("an odd answer as the person signs out", ALL, Bounds { deeds: &[(2, Deed::SignOut)], ..odd });
+    holds("an odd answer as the person signs in", BOTH, Bounds { deeds: &[(2, Deed::SignIn)], ..odd });
     holds("signs in as another", ALL, Bounds { deeds: &[(2, Deed::SignInAsAnother)], ..PAIR });
     holds("signs out", ALL, Bounds { deeds: &[(2, Deed::SignOut)], ..PAIR });
     holds("signs out where it renews", ALL, Bounds { deeds: &[(0, Deed::SignOut)], ..PAIR });
@@ -141,6 +156,8 @@ fn people_come_and_go() {
         Bounds { deeds: &[(1, Deed::SignOut), (2, Deed::SignOut)], outages: 1, ..one },
     );
     holds("signs out and in", ALL, Bounds { deeds: &[(1, Deed::SignOut), (2, Deed::SignIn)], ..one });
+    let there_and_back: &[_] = &[(1, Deed::SignInAsAnother), (2, Deed::SignIn)];
+    holds("signs in as another, and back", ALL, Bounds { deeds: there_and_back, ..one });
     holds("signs in twice", BOTH, Bounds { deeds: &[(1, Deed::SignIn), (2, Deed::SignIn)], ..one });
 }
 
@@ -222,6 +239,9 @@ const STEPS: &[&str] = &[
     "session::build: a handle with the new keys",
     "settle::judge_pending: settle::judge_fetching",
     "settle::judge_pending: the keys cannot be had",
+    "settle::note_done, renewal::note_failed: lease.set_note fails",
+    "settle::settle: core::reload, settle::judge_pending",
+    "sign_in::revoke_replaced: core::reload",
     "settle::note_done: lease.set_note(done)",
     "settle::remember_to_revoke: core::reload",
     "settle::remember_to_revoke: store.put",
