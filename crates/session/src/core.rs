@@ -63,8 +63,12 @@ pub(crate) struct Shared {
     pub flight: Option<Flight>,
     /// The token set that is in memory because the store does not take it.
     pub unsaved: Option<Arc<StoreError>>,
-    /// The highest revision seen.
-    highest: Option<Revision>,
+    /// Counts looks at the store and what is learned from them, in their order.
+    ticks: u64,
+    /// Since when what is known is so: a look that began before it is out of date.
+    known_at: u64,
+    /// Writes of the entry by a renewal that are under way.
+    writes: u32,
     rejected: VecDeque<Fingerprint>,
     client: Option<(String, TokenClient)>,
 }
@@ -81,6 +85,18 @@ pub(crate) struct Known {
     /// `None`: the store has no such session.
     pub record: Option<Record>,
     pub revision: Option<Revision>,
+}
+
+/// A renewal's write of the entry that is under way.
+#[must_use]
+pub(crate) struct Writing<'a> {
+    core: &'a Core,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.core.shared().writes -= 1;
+    }
 }
 
 impl fmt::Debug for Core {
@@ -117,7 +133,16 @@ impl Core {
     }
 
     /// What the store has now. Reads the entry only if its revision is another than the known one.
+    ///
+    /// While a renewal of this process writes the entry, what was known before: a store may show what is not durable yet.
     pub(crate) async fn reload(&self) -> Result<Arc<Known>, SessionError> {
+        let begun = {
+            let mut shared = self.shared();
+            if let Some(known) = shared.known.clone().filter(|_| shared.writes > 0) {
+                return Ok(known);
+            }
+            shared.tick()
+        };
         let revision = self.store.revision(&self.key).await?;
         let known = self.shared().known.clone();
         if let Some(known) = known.filter(|known| known.revision == revision) {
@@ -130,7 +155,16 @@ impl Core {
             }
             None => Known { record: None, revision: None },
         };
-        Ok(self.publish(known))
+        Ok(self.publish_read(known, begun))
+    }
+
+    /// To be kept while a renewal writes the entry.
+    pub(crate) fn writing(&self) -> Writing<'_> {
+        let mut shared = self.shared();
+        shared.writes += 1;
+        // Who began to read before may see what is not durable yet.
+        shared.known_at = shared.tick();
+        Writing { core: self }
     }
 
     /// The same, and `Replaced` if it is another identity's by now.
@@ -170,21 +204,29 @@ impl Core {
         Ok(note)
     }
 
-    /// Makes what is durable visible: the snapshot, and the events that follow from the difference.
-    pub(crate) fn publish(&self, known: Known) -> Arc<Known> {
+    /// Makes what was just written visible, unless something later than that was read meanwhile.
+    pub(crate) fn publish(&self, written: Known) -> Arc<Known> {
+        let mut shared = self.shared();
+        let later = shared.known.clone().filter(|known| known.revision > written.revision);
+        let now = shared.tick();
+        drop(shared);
+        later.unwrap_or_else(|| self.publish_read(written, now))
+    }
+
+    /// Makes visible what a look that began at this tick has found: the snapshot, and the events that follow from the
+    /// difference. Not by revisions: where an older copy of the store was put in its place, they go back.
+    fn publish_read(&self, known: Known, begun: u64) -> Arc<Known> {
         let known = Arc::new(known);
         let snapshot = match known.record.as_ref().and_then(|record| record.access_for(None, None)) {
             Some(access) => access.snapshot(&*self.clock),
             None => Arc::new(Snapshot::none()),
         };
         let mut shared = self.shared();
-        // A slower reader must not bring back what a faster one has replaced, or has seen removed: revisions only grow.
-        if let Some(newer) =
-            shared.known.clone().filter(|_| known.revision.is_some() && known.revision < shared.highest)
-        {
+        // A slower reader must not bring back what a faster one has replaced, or has seen removed.
+        if let Some(newer) = shared.known.clone().filter(|_| begun < shared.known_at) {
             return newer;
         }
-        shared.highest = shared.highest.max(known.revision);
+        shared.known_at = begun;
         let usable = !snapshot.token.is_empty()
             && !shared.rejected.contains(&snapshot.fingerprint())
             && shared.agrees(known.record.as_ref());
@@ -335,6 +377,11 @@ impl Core {
 }
 
 impl Shared {
+    fn tick(&mut self) -> u64 {
+        self.ticks += 1;
+        self.ticks
+    }
+
     fn agrees(&self, record: Option<&Record>) -> bool {
         match (&self.identity, record) {
             (Some(bound), Some(record)) => bound.agrees_with(&record.identity()),
@@ -374,11 +421,21 @@ mod tests {
         };
         let record = || Some(Record::new("sign-in".into(), settings.clone(), Moment::now(&clock)));
         let revision = |number| Some(Revision::new(number));
+        let tick = || core.shared().tick();
         core.publish(Known { record: record(), revision: revision(2) });
-        core.publish(Known { record: None, revision: None });
-        let known = core.publish(Known { record: record(), revision: revision(1) });
-        assert!(known.record.is_none(), "an older revision than one that was seen");
-        let known = core.publish(Known { record: record(), revision: revision(3) });
-        assert!(known.record.is_some());
+        let slow = tick();
+        core.publish_read(Known { record: None, revision: None }, tick());
+        let known = core.publish_read(Known { record: record(), revision: revision(1) }, slow);
+        assert!(known.record.is_none(), "a look that began before it was seen to be removed");
+        let known = core.publish_read(Known { record: record(), revision: revision(3) }, tick());
+        assert_eq!(known.revision, revision(3));
+        let known = core.publish(Known { record: record(), revision: revision(2) });
+        assert_eq!(known.revision, revision(3), "what was written has been replaced already");
+        let known = core.publish_read(Known { record: record(), revision: revision(1) }, tick());
+        assert_eq!(known.revision, revision(1), "an older copy of the store was put in its place");
+        let early = tick();
+        drop(core.writing());
+        let known = core.publish_read(Known { record: record(), revision: revision(4) }, early);
+        assert_eq!(known.revision, revision(1), "it may have seen what was not durable yet");
     }
 }

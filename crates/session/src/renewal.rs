@@ -352,7 +352,12 @@ impl Core {
             refused: exchange.sent.as_ref().map(Fingerprint::of),
         });
         tracing::info!(error = error.error(), "the issuer has ended the session");
-        match lease.put(&ended.encode()?, tokenkeep_store::Expected::At(revision)).await {
+        let value = ended.encode()?;
+        let put = {
+            let _writing = self.writing();
+            lease.put(&value, tokenkeep_store::Expected::At(revision)).await
+        };
+        match put {
             Ok(revision) => {
                 self.publish(Known { record: Some(ended), revision: Some(revision) });
             }

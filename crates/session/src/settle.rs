@@ -99,7 +99,9 @@ impl Core {
         match self.save(lease, known, change, exchange, sent, early).await? {
             Saved::Overtaken => return Ok(()),
             Saved::SignedOut => {
-                self.revoke_brought(client, answer).await;
+                if let Some(token) = &answer.refresh_token {
+                    self.revoke_brought(client, token).await;
+                }
                 return self.login_required().await;
             }
             Saved::Stored => {}
@@ -218,7 +220,10 @@ impl Core {
             };
             let next = change(record);
             let put = match next.encode() {
-                Ok(value) => lease.put(&value, Expected::At(revision)).await,
+                Ok(value) => {
+                    let _writing = self.writing();
+                    lease.put(&value, Expected::At(revision)).await
+                }
                 Err(error) => Err(error),
             };
             let error = match put {
@@ -273,9 +278,8 @@ impl Core {
         }
     }
 
-    /// Somebody signed out while the renewal was under way: what it brought must not live on.
-    async fn revoke_brought(&self, client: &TokenClient, answer: &Answer) {
-        let Some(token) = &answer.refresh_token else { return };
+    /// Somebody signed out while a renewal or an adoption was under way: what it has in hand must not live on.
+    pub(crate) async fn revoke_brought(&self, client: &TokenClient, token: &SecretString) {
         if let Err(error) = client.revoke(token, TokenTypeHint::RefreshToken).await {
             tracing::warn!(code = ?error.kind(), "a refresh token got during a sign-out could not be revoked yet");
             self.remember_to_revoke(token).await;

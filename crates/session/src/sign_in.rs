@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::core::{Core, Known};
 use crate::error::{LoginReason, Refusal};
 use crate::moment::Moment;
-use crate::record::{Record, State};
+use crate::record::{EndReason, Record, State};
 use crate::renewal::{Order, holder, is_renewable};
 use crate::serve::finished;
 use crate::settings::{Settings, SignIn, StoredSettings};
@@ -160,6 +160,13 @@ impl Core {
     ) -> Result<(), SessionError> {
         let now = self.reload().await?;
         let (Some(record), Some(revision)) = (&now.record, now.revision) else { return Ok(()) };
+        // Signing out wins, and means the session that was there as well.
+        if record.end().is_some_and(|end| end.reason == EndReason::SignedOut) {
+            if let Some(token) = &old.refresh_token {
+                self.revoke_brought(&self.client(old)?, token).await;
+            }
+            return Ok(());
+        }
         let is_spent = match error {
             SessionError::RenewalFailed(failure) => failure.outcome_unknown,
             SessionError::LoginRequired(LoginReason::MfaRequired(failure)) => failure.outcome_unknown,

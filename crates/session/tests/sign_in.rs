@@ -47,6 +47,23 @@ async fn adopting_a_dead_token_loses_no_renewal_that_is_under_way() {
     fixture.session.renew(&[]).await.unwrap();
 }
 
+// Signing out wins over an adoption too: the session that was there before is not put back, and does not live on.
+#[tokio::test]
+async fn a_sign_out_while_a_dead_token_is_adopted_stays_signed_out() {
+    let fixture = Fixture::new().await;
+    let before = fixture.stored_refresh_token().await.unwrap();
+    fixture.mock.next_refresh(Fault::Hold);
+    let (adopting, client) = (fixture.other().await, fixture.client());
+    let adopting =
+        tokio::spawn(async move { adopting.adopt(&client, SignIn::new(SCOPE), "v1.dead".into()).await });
+    until("the request to be held", || fixture.mock.held() == 1).await;
+    assert!(fixture.session.sign_out(SignOut::Revoke).await.unwrap().was_signed_in);
+    fixture.mock.release();
+    assert!(adopting.await.unwrap().unwrap_err().login_required().is_some());
+    assert_eq!(fixture.session.status().await.unwrap().state, SessionState::Ended);
+    assert!(!fixture.mock.is_alive(&before), "what was there before");
+}
+
 // A token that cannot be tried now is no reason to give up the session that was there.
 #[tokio::test]
 async fn adopting_while_the_issuer_turns_everyone_away_leaves_the_session_that_was_there() {

@@ -3,13 +3,14 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mock_auth0::{BadAnswer, Fault};
 use support::{Fixture, until};
 use tokenkeep_auth0::TokenErrorKind;
-use tokenkeep_session::{Remark, SessionError, TokenRequest};
-use tokenkeep_store::StoreError;
+use tokenkeep_session::{Remark, Session, SessionError, SignOut, TokenRequest};
+use tokenkeep_store::{SecretStore as _, StoreError};
 
 // Each scope is a renewal of its own, one after another; nobody gives up because others were served first.
 #[tokio::test]
@@ -117,4 +118,38 @@ async fn a_sign_in_satisfies_a_forced_renewal_that_was_waiting() {
     assert_eq!(second.await.unwrap().unwrap(), new);
     assert_eq!(fixture.mock.counters().refreshes(), 1);
     assert!(fixture.alive().await);
+}
+
+// Durable first: what the store shows already while a renewal's put waits for the disk is not handed out.
+#[tokio::test]
+async fn what_is_not_durable_yet_is_shown_to_nobody() {
+    let fixture = Fixture::new().await;
+    fixture.expire();
+    let (session, seen) = (fixture.session.clone(), Arc::new(Mutex::new(None)));
+    let told = Arc::clone(&seen);
+    fixture.store.before_sync(move || async move {
+        *told.lock().unwrap() = Some(session.has_valid(Duration::ZERO).await.unwrap());
+    });
+    fixture.session.access_token().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), Some(false), "before the put was durable");
+    assert!(fixture.session.has_valid(Duration::ZERO).await.unwrap());
+}
+
+// Revisions go back where an older copy of the store is put in its place: what stands there now counts, and no write of
+// this process waits for ever for the revision that it has seen.
+#[tokio::test]
+async fn an_older_copy_of_the_store_is_written_over() {
+    let fixture = Fixture::new().await;
+    let key = Session::key_of("default").unwrap();
+    let entry = fixture.store.get(&key).await.unwrap().unwrap();
+    fixture.store.put_back(&key, &entry.value).await;
+    assert!(fixture.store.get(&key).await.unwrap().unwrap().revision < entry.revision);
+    fixture.expire();
+    let asked = tokio::time::timeout(Duration::from_secs(20), fixture.session.access_token());
+    asked.await.expect("an answer").unwrap();
+    assert_eq!(fixture.mock.counters().refreshes(), 1);
+    assert!(fixture.alive().await);
+    let signed_out =
+        tokio::time::timeout(Duration::from_secs(20), fixture.session.sign_out(SignOut::LocalOnly));
+    signed_out.await.expect("an answer").unwrap();
 }

@@ -128,7 +128,7 @@ type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>
 /// A memory store whose puts can be made to fail, and before whose puts others can get in.
 #[derive(Default)]
 pub struct FlakyStore {
-    inner: MemoryStore,
+    inner: Mutex<Arc<MemoryStore>>,
     script: Arc<Script>,
 }
 
@@ -136,6 +136,7 @@ pub struct FlakyStore {
 pub struct Script {
     failures: Mutex<VecDeque<StoreError>>,
     before_put: Mutex<Option<Hook>>,
+    after_put: Mutex<Option<Hook>>,
     hanging: std::sync::atomic::AtomicBool,
     resumed: tokio::sync::Notify,
     reads: std::sync::atomic::AtomicUsize,
@@ -190,41 +191,61 @@ impl FlakyStore {
     {
         *self.script.before_put.lock().unwrap() = Some(Box::new(move || Box::pin(hook())));
     }
+
+    /// After the next put under a lease, while it is not durable yet but can be read, this happens.
+    pub fn before_sync<F, Fut>(&self, hook: F)
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        *self.script.after_put.lock().unwrap() = Some(Box::new(move || Box::pin(hook())));
+    }
+
+    /// A copy of this value from an older store is put in this one's place, at an older revision.
+    pub async fn put_back(&self, key: &Key, value: &Secret) {
+        let older = MemoryStore::new();
+        older.put(key, value, Expected::Absent).await.unwrap();
+        *self.inner.lock().unwrap() = Arc::new(older);
+    }
+
+    fn inner(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.inner.lock().unwrap())
+    }
 }
 
 #[async_trait]
 impl SecretStore for FlakyStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.reading().await;
-        self.inner.get(key).await
+        self.inner().get(key).await
     }
     async fn put(&self, key: &Key, value: &Secret, expected: Expected) -> Result<Revision, StoreError> {
         let hook = self.script.before_put.lock().unwrap().take();
         if let Some(hook) = hook {
             hook().await;
         }
-        self.inner.put(key, value, expected).await
+        self.inner().put(key, value, expected).await
     }
     async fn remove(&self, key: &Key, expected: Expected) -> Result<(), StoreError> {
-        self.inner.remove(key, expected).await
+        self.inner().remove(key, expected).await
     }
     async fn clear(&self) -> Result<(), StoreError> {
-        self.inner.clear().await
+        self.inner().clear().await
     }
     async fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.inner.keys().await
+        self.inner().keys().await
     }
     async fn revision(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
         self.reading().await;
-        self.inner.revision(key).await
+        self.inner().revision(key).await
     }
     async fn note(&self, key: &Key) -> Result<Option<Note>, StoreError> {
         self.reading().await;
-        self.inner.note(key).await
+        self.inner().note(key).await
     }
     async fn lease(&self, key: &Key, wait: Duration) -> Result<Lease, StoreError> {
         self.script.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let lease = self.inner.lease(key, wait).await?;
+        let lease = self.inner().lease(key, wait).await?;
         Ok(Lease::new(FlakyLease { lease, script: Arc::clone(&self.script) }))
     }
 }
@@ -254,7 +275,14 @@ impl HeldLease for FlakyLease {
                 self.script.failed_puts.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 Err(error)
             }
-            None => self.lease.put(value, expected).await,
+            None => {
+                let put = self.lease.put(value, expected).await;
+                let hook = self.script.after_put.lock().unwrap().take();
+                if let Some(hook) = hook {
+                    hook().await;
+                }
+                put
+            }
         }
     }
     async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
