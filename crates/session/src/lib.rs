@@ -8,6 +8,7 @@
 
 mod codec;
 mod core;
+mod deputy;
 mod error;
 mod events;
 mod fingerprint;
@@ -28,6 +29,7 @@ mod snapshot;
 mod status;
 mod thread;
 
+pub use deputy::Deputy;
 pub use error::{Failure, Holder, LoginReason, Refusal, SessionError};
 pub use events::{Event, Events};
 pub use host::Actor;
