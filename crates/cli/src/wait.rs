@@ -53,15 +53,19 @@ pub(crate) async fn in_time(
     }
 }
 
-/// Waits until what is being renewed is saved, since its refresh token may be spent already. The command's answer or
-/// error has been printed by then.
+/// Waits until what this process renews is saved, since its refresh token may be spent already; a process of its own that
+/// renews needs nobody. The command's answer or error has been printed by then.
 ///
 /// # Errors
 ///
 /// New tokens that could not be saved within the limit.
 pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
     let Some(session) = RENEWS.take() else { return Ok(()) };
-    let finished = session.close(context.timeout().unwrap_or_default().max(SAVING_LIMIT));
+    let limit = context.timeout().unwrap_or_default().max(SAVING_LIMIT);
+    let finished = async {
+        // With the first process of a container, all others end.
+        if std::process::id() == 1 { session.close(limit).await } else { session.leave(limit).await }
+    };
     tokio::pin!(finished);
     tokio::select! {
         biased;
@@ -97,6 +101,15 @@ pub(crate) async fn until_saved(
         RENEWS.take();
         error.into()
     })
+}
+
+/// Whether `pid` is this process, or one that renews for it.
+fn is_own(pid: u32) -> bool {
+    #[cfg(target_os = "linux")]
+    if crate::deputy::is_own(pid) {
+        return true;
+    }
+    pid == std::process::id()
 }
 
 /// Resolves at Ctrl-C, or when the service manager asks to stop.
@@ -136,7 +149,7 @@ async fn timed_out(limit: Duration) -> CommandError {
     if let Some(session) = &session
         && let Ok(status) = session.status().await
         && let Some(holder) = status.renewing
-        && holder.actor.as_ref().is_none_or(|actor| actor.pid != std::process::id())
+        && (holder.stopped || holder.actor.as_ref().is_none_or(|actor| !is_own(actor.pid)))
     {
         return busy(&holder);
     }
