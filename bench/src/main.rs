@@ -8,11 +8,10 @@
 mod measure;
 mod plot;
 mod process;
-mod renewal;
 mod report;
+mod session;
 mod stage;
 mod vault;
-mod warm;
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +42,8 @@ struct Cli {
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// Rows to measure, by a part of their name; all if none is given. `vault`: the vault's, with up to 1.3 GB of disk
+    /// Rows to measure, by a part of their name; all if none is given. `vault`: the vault's,
+    /// with up to 1.3 GB of disk; `session`: the session's
     rows: Vec<String>,
 
     /// Say how much memory this process took at most to use the vault at this path; of the memory row
@@ -105,9 +105,8 @@ fn main() -> anyhow::Result<()> {
 async fn measure(plan: &Plan, folder: Option<&Path>, report: &mut Report) -> anyhow::Result<Plot> {
     let stage = Stage::new(folder).await?;
     let plot = vault::measure(plan, &stage, report).await?;
-    warm::measure(plan, &stage, report).await?;
     process::measure(plan, &stage, report)?;
-    renewal::measure(plan, &stage, report).await?;
+    session::measure(plan, &stage, report).await?;
     Ok(plot)
 }
 

@@ -42,6 +42,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 pub(crate) struct Order {
     /// How long the token should be alive.
     pub min_ttl: Duration,
+    /// Renewed ahead of time: `min_ttl` is meant, however short the life that the token was born with.
+    pub ahead: bool,
     /// A forced renewal: only a token set of a later attempt will do.
     pub after: Option<u64>,
     /// Asked for by a person or a program, so that the backoff is skipped.
@@ -79,6 +81,7 @@ impl Default for Order {
     fn default() -> Self {
         Self {
             min_ttl: DEFAULT_MIN_TTL,
+            ahead: false,
             after: None,
             explicit: false,
             rejected: None,
@@ -132,7 +135,12 @@ impl Core {
         if let Some(snapshot) = self.usable(order, record, note) {
             let new_enough = order.after.is_none_or(|after| snapshot.attempt > after);
             // What a forced renewal brought is the issuer's newest word, however short its life.
-            let alive = order.after.is_some() || snapshot.is_good(order.min_ttl, &*self.clock);
+            let alive = order.after.is_some()
+                || if order.ahead {
+                    snapshot.lives_for(order.min_ttl, &*self.clock)
+                } else {
+                    snapshot.is_good(order.min_ttl, &*self.clock)
+                };
             // Parameters have to be sent, whatever is stored.
             if new_enough && alive && order.parameters.is_empty() {
                 return Ok(Decision::Good(snapshot));

@@ -128,7 +128,7 @@ impl Core {
     }
 
     /// Joins the renewal under way in this process, or starts one, until one of them gives what was asked for.
-    async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
+    pub(crate) async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
         let before =
             self.shared().known.as_ref().and_then(|known| known.record.as_ref().map(|record| record.attempt));
         let mut joined = 0;

@@ -101,8 +101,17 @@ impl Snapshot {
 
     /// Valid, and alive for as long as was asked, or for half of what it was born with.
     pub(crate) fn is_good(&self, min_ttl: Duration, clock: &dyn Clock) -> bool {
-        let enough = effective_min_ttl(min_ttl, self.lifetime);
-        self.is_valid(clock) && self.remaining(clock).is_none_or(|remaining| remaining >= enough)
+        self.lives_for(effective_min_ttl(min_ttl, self.lifetime), clock)
+    }
+
+    /// Valid, and alive for so long.
+    pub(crate) fn lives_for(&self, ttl: Duration, clock: &dyn Clock) -> bool {
+        self.is_valid(clock) && self.remaining(clock).is_none_or(|remaining| remaining >= ttl)
+    }
+
+    /// What it was born with, where the issuer said so.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
@@ -110,7 +119,8 @@ impl Snapshot {
     }
 }
 
-fn effective_min_ttl(asked: Duration, lifetime: Option<Duration>) -> Duration {
+/// What is insisted on of `asked`.
+pub(crate) fn effective_min_ttl(asked: Duration, lifetime: Option<Duration>) -> Duration {
     lifetime.map_or(asked, |lifetime| asked.min(lifetime / 2))
 }
 
@@ -146,7 +156,8 @@ impl fmt::Display for Remark {
 /// A good access token. Hold it briefly: it keeps what it shows in memory for as long as it lives.
 pub struct AccessToken {
     held: Held,
-    remark: Option<Remark>,
+    /// Boxed, since a token on the warm path has none and is moved often.
+    remark: Option<Box<Remark>>,
 }
 
 enum Held {
@@ -166,7 +177,7 @@ impl AccessToken {
 
     #[must_use]
     pub(crate) fn with_remark(self, remark: Option<Remark>) -> Self {
-        Self { remark, ..self }
+        Self { remark: remark.map(Box::new), ..self }
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -198,7 +209,7 @@ impl AccessToken {
 
     /// Why it is not all that was asked for, if it is not.
     pub fn remark(&self) -> Option<&Remark> {
-        self.remark.as_ref()
+        self.remark.as_deref()
     }
 }
 

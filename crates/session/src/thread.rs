@@ -5,15 +5,16 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle};
+use tokio::task::AbortHandle;
 
 use crate::SessionError;
 
-/// Starts `future` on the renewal thread.
-pub(crate) fn spawn<F>(future: F) -> Result<(), SessionError>
+/// Starts `future` on the renewal thread, where it goes on whatever becomes of the handle.
+pub(crate) fn spawn<F>(future: F) -> Result<AbortHandle, SessionError>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    handle().map(|handle| drop(handle.spawn(future)))
+    handle().map(|handle| handle.spawn(future).abort_handle())
 }
 
 /// Runs `future` on the renewal thread and gives its result, also where the caller has no runtime of tokio's.

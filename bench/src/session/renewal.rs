@@ -11,7 +11,7 @@ use crate::report::{Report, Row, Target};
 use crate::stage::Stage;
 
 pub(crate) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-    const NAME: &str = "renewal with rotation";
+    const NAME: &str = "session: renewal with rotation";
     if !plan.wants(NAME) {
         return Ok(());
     }

@@ -13,8 +13,8 @@ use crate::stage::Stage;
 const CALLS: u32 = 10_000;
 
 pub(crate) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-    const ONE: &str = "access_token(), warm, one thread";
-    const TWO: &str = "access_token(), warm, each of two threads";
+    const ONE: &str = "session: access_token(), warm, one thread";
+    const TWO: &str = "session: access_token(), warm, each of two threads";
     if !plan.wants(ONE) && !plan.wants(TWO) {
         return Ok(());
     }
