@@ -277,6 +277,7 @@ fn the_first_process_of_a_container_waits_for_the_renewing_one() {
     let mut out = BufReader::new(container.stdout.take().unwrap());
     out.read_line(&mut token).unwrap();
     if token.is_empty() && mock.held() == 0 {
+        container.wait().unwrap();
         tokenkeep_tests::told_as_untested("this system lets nobody make a namespace of processes");
         return;
     }

@@ -62,10 +62,8 @@ pub(crate) async fn in_time(
 pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
     let Some(session) = RENEWS.take() else { return Ok(()) };
     let limit = context.timeout().unwrap_or_default().max(SAVING_LIMIT);
-    let finished = async {
-        // With the first process of a container, all others end.
-        if std::process::id() == 1 { session.close(limit).await } else { session.leave(limit).await }
-    };
+    let finished =
+        async { if ends_others() { session.close(limit).await } else { session.leave(limit).await } };
     tokio::pin!(finished);
     tokio::select! {
         biased;
@@ -78,6 +76,18 @@ pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
         outcome = finished => outcome.map_err(CommandError::from),
         () = stopped() => Err(interrupted()),
     }
+}
+
+/// Whether other processes may end with this one: it is the first of a container, or what that one, or a service manager,
+/// was started for.
+#[cfg(unix)]
+fn ends_others() -> bool {
+    nix::unistd::getppid().as_raw() <= 1
+}
+
+#[cfg(not(unix))]
+fn ends_others() -> bool {
+    false
 }
 
 /// Waits for new tokens that are only in memory to be saved. Then what failed can be tried again.
