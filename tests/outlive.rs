@@ -290,3 +290,36 @@ fn the_first_process_of_a_container_waits_for_the_renewing_one() {
     assert!(mock.is_alive(&home.stored_refresh_token().unwrap()));
     assert_eq!(mock.counters().refreshes(), 1);
 }
+
+// A limit on processes counts threads too: at each number of them something else is refused.
+#[test]
+fn a_limit_on_processes_loses_nothing() {
+    const SOMEBODY: &str = "61873";
+    if !is_root() {
+        return;
+    }
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = Home::signed_in(&mock);
+    let owned = Command::new("chown").args(["-R", SOMEBODY]).arg(home.folder.path()).status().unwrap();
+    assert!(owned.success());
+    let outsider = Outsider::new();
+    let renew = outsider.command(&home.command(&["renew", "-vvv"]));
+    let mut refused = Vec::new();
+    // Fewer than four are too few for the threads of any command.
+    for limit in 4..=9 {
+        let mut limited = Command::new("setpriv");
+        limited.args(["--reuid", SOMEBODY, "--clear-groups", "prlimit", &format!("--nproc={limit}")]);
+        limited.arg(renew.get_program()).args(renew.get_args()).env_clear();
+        limited.envs(renew.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        mock.reset_counters();
+        let out = Ran::from(limited.output().unwrap());
+        assert_eq!((out.code, mock.counters().refreshes()), (0, 1), "{limit}: {out:?}");
+        refused.push(out.stderr.contains("renewing in this one"));
+    }
+    assert!(refused.contains(&true) && refused.contains(&false), "{refused:?}");
+    let back = Command::new("chown").args(["-R", "0"]).arg(home.folder.path()).status().unwrap();
+    assert!(back.success());
+    assert!(mock.is_alive(&home.stored_refresh_token().unwrap()));
+    assert_eq!(home.is_alive().code, 0);
+}

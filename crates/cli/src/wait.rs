@@ -103,7 +103,7 @@ pub(crate) async fn until_saved(
     let SessionError::NotSaved { source } = &error else { return Err(error.into()) };
     let limit = context.timeout().unwrap_or(SAVING_LIMIT);
     context.output.note(format_args!(
-        "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now would end the session.",
+        "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now could end the session.",
         limit.as_secs()
     ));
     session.close(limit).await.map_err(|_| {

@@ -104,6 +104,8 @@ fn path_of(bytes: &[u8]) -> Option<PathBuf> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
     use super::*;
     use crate::vault::{NewWayIn, Opener, Unlock};
     use crate::{Expected, Key, Note, SecretStore};
