@@ -9,17 +9,22 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mock_auth0::{Fault, FaultRule, MockAuth0};
+use tokenkeep::session::Deputy;
+use tokenkeep::store::{HandedLease, Vault};
+use tokenkeep::{Secret, Session};
 use tokenkeep_clock::SystemClock;
 use tokenkeep_tests::{
-    DEPUTY, Home, Mounts, NOBODY, Outsider, Ran, deputy_of, descriptors, is_root, is_running,
+    DEPUTY, Home, Mounts, NOBODY, Outsider, Ran, binary, deputy_of, descriptors, is_root, is_running,
     random_fraction, signal, until,
 };
 
@@ -162,7 +167,7 @@ fn the_renewing_process_has_nothing_of_whoever_asked() {
     let mut command = home.command(&["token", "--session", "default"]);
     command.env("TOKENKEEP_PASSPHRASE", SECRET).env("CANARY", SECRET).env("LANG", "C.UTF-8");
     command.env("no_proxy", "127.0.0.1").env("RUST_LOG", "trace").env("LD_LIBRARY_PATH", "/nonexistent");
-    let asker = outsider.command(&command).process_group(0).spawn().unwrap();
+    let asker = outsider.command(&command).current_dir(home.folder.path()).process_group(0).spawn().unwrap();
     until("its request to be held", || mock.held() == 1);
     let deputy = deputy_of(&asker);
     let proc = |what: &str| std::path::PathBuf::from(format!("/proc/{deputy}/{what}"));
@@ -322,4 +327,75 @@ fn a_limit_on_processes_loses_nothing() {
     assert!(back.success());
     assert!(mock.is_alive(&home.stored_refresh_token().unwrap()));
     assert_eq!(home.is_alive().code, 0);
+}
+
+/// Starts the real process, as the command does, and tells it only so much.
+#[derive(Debug)]
+struct Careless {
+    vault: Vault,
+    /// How many bytes at the end of the message are not sent.
+    kept_back: usize,
+    /// Whether something else is passed in the place of the lease.
+    without_lease: bool,
+    ended: Mutex<Option<ExitStatus>>,
+}
+
+impl Deputy for Careless {
+    fn renew(
+        &self,
+        order: &Secret,
+        lease: HandedLease,
+        _: &mut dyn FnMut(Secret),
+    ) -> Result<(), HandedLease> {
+        let part = |part: &Secret| {
+            let length = u32::try_from(part.len()).unwrap().to_le_bytes();
+            [&length[..], part.expose()].concat()
+        };
+        let message = [part(&self.vault.hand_over().unwrap()), part(order), b"G".to_vec()].concat();
+        let (told, mut tell) = std::io::pipe().unwrap();
+        let (mut reports, report) = std::io::pipe().unwrap();
+        let lock: OwnedFd = if self.without_lease {
+            std::fs::File::open(self.vault.lock_path()).unwrap().into()
+        } else {
+            lease.descriptor.try_clone().unwrap()
+        };
+        let mut process = Command::new(binary("tokenkeep"));
+        process.arg0(DEPUTY).env_clear().stdin(lock).stdout(report).stderr(told);
+        let mut child = process.spawn().unwrap();
+        drop(process);
+        let mut ready = [0];
+        reports.read_exact(&mut ready).unwrap();
+        tell.write_all(&message[..message.len() - self.kept_back]).unwrap();
+        drop(tell);
+        *self.ended.lock().unwrap() = Some(child.wait().unwrap());
+        Err(lease)
+    }
+}
+
+// Whoever asked may be killed in the middle of the message.
+#[test]
+fn nothing_is_sent_before_the_whole_message_is_there_and_the_lease_is_held() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = Home::new();
+    for (kept_back, without_lease) in [(1, false), (2, false), (60, false), (0, true), (0, false)] {
+        home.expire_at(&mock);
+        runtime.block_on(async {
+            let vault = home.open_vault().await;
+            let deputy = Arc::new(Careless {
+                vault: vault.clone(),
+                kept_back,
+                without_lease,
+                ended: Mutex::default(),
+            });
+            let handle = Arc::clone(&deputy);
+            let session = Session::builder(Arc::new(vault), "default").deputy(handle).build().await.unwrap();
+            session.access_token().await.unwrap();
+            // Told everything, it has renewed; else it has not, and the asker has.
+            let renewed = deputy.ended.lock().unwrap().unwrap().success();
+            assert_eq!(renewed, kept_back == 0 && !without_lease, "{kept_back} {without_lease}");
+        });
+        assert_eq!(mock.counters().refreshes(), 1, "{kept_back} {without_lease}");
+        assert!(mock.is_alive(&home.stored_refresh_token().unwrap()));
+    }
 }

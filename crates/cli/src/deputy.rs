@@ -145,7 +145,6 @@ impl Outliving {
             .arg0(NAME)
             .env_clear()
             .envs(environment)
-            .current_dir("/")
             .stdin(Stdio::from(lease.descriptor.try_clone()?))
             .stdout(Stdio::from(OwnedFd::from(report)))
             .stderr(Stdio::from(OwnedFd::from(order)))
