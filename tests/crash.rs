@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mock_auth0::{Fault, FaultRule, MockAuth0};
 use tokenkeep_clock::SystemClock;
-use tokenkeep_tests::{Home, deputy_of, is_running, random_fraction, signal, until};
+use tokenkeep_tests::{Home, deputy_now, deputy_of, is_running, random_fraction, signal, until};
 
 const ROUNDS: usize = 100;
 
@@ -58,12 +58,13 @@ fn no_kill_at_any_instant_of_a_renewal_loses_the_session() {
         slow_down(&mock);
         let mut child = home.spawn(&["token"]);
         until("the request to arrive", || mock.counters().refreshes() == 1);
-        let deputy = deputy_of(&child);
+        // None if it has ended already.
+        let deputy = deputy_now(&child);
         // Not a wait for anything: the instant of the kill, drawn uniformly.
         std::thread::sleep(span.mul_f64(random_fraction()));
         // Whoever asked would take over, and is tested for itself.
         child.kill().unwrap();
-        kill_renewal(deputy);
+        deputy.into_iter().for_each(kill_renewal);
         child.wait().unwrap();
         let effect = mock.counters().took_effect("refresh_token") > 0;
         let stored = home.stored_refresh_token() != before;

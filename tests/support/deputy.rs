@@ -8,14 +8,19 @@ use crate::until;
 /// What such a process is called.
 pub const DEPUTY: &str = "tokenkeep-renewal";
 
-/// The id of the process that renews for `asker`, once there is one.
+/// The id of the process that renews for `asker`, once there is one. It must be one that does not end by itself.
 pub fn deputy_of(asker: &Child) -> u32 {
     let mut found = None;
     until("another process to renew", || {
-        found = deputies().find(|(_, parent)| *parent == asker.id()).map(|(pid, _)| pid);
+        found = deputy_now(asker);
         found.is_some()
     });
     found.unwrap()
+}
+
+/// The id of the process that renews for `asker`, if there is one now.
+pub fn deputy_now(asker: &Child) -> Option<u32> {
+    deputies().find(|(_, parent)| *parent == asker.id()).map(|(pid, _)| pid)
 }
 
 /// Whether this process is there, and more than an entry in the list.
