@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mock_auth0::{Fault, FaultRule, MockAuth0};
 use tokenkeep_clock::SystemClock;
-use tokenkeep_tests::{Home, random_fraction, until};
+use tokenkeep_tests::{Home, deputy_now, deputy_of, is_running, random_fraction, signal, until};
 
 const ROUNDS: usize = 100;
 
@@ -36,6 +36,15 @@ fn slow_down(mock: &MockAuth0) {
     mock.add_fault(FaultRule::refresh(Fault::delay_after(AFTER)));
 }
 
+/// kill -9 of a renewing process, which may have ended already.
+fn kill_renewal(deputy: u32) {
+    if is_running(deputy) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(deputy).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    until("the renewing process to end", || !is_running(deputy));
+}
+
 #[test]
 fn no_kill_at_any_instant_of_a_renewal_loses_the_session() {
     let mock = MockAuth0::builder().overlap(Duration::from_secs(10)).start_blocking().unwrap();
@@ -49,9 +58,13 @@ fn no_kill_at_any_instant_of_a_renewal_loses_the_session() {
         slow_down(&mock);
         let mut child = home.spawn(&["token"]);
         until("the request to arrive", || mock.counters().refreshes() == 1);
+        // None if it has ended already.
+        let deputy = deputy_now(&child);
         // Not a wait for anything: the instant of the kill, drawn uniformly.
         std::thread::sleep(span.mul_f64(random_fraction()));
+        // Whoever asked would take over, and is tested for itself.
         child.kill().unwrap();
+        deputy.into_iter().for_each(kill_renewal);
         child.wait().unwrap();
         let effect = mock.counters().took_effect("refresh_token") > 0;
         let stored = home.stored_refresh_token() != before;
@@ -76,7 +89,7 @@ fn no_kill_at_any_instant_of_a_renewal_loses_the_session() {
     assert!(histogram.contains_key("after the grant, before the put"), "the worst instant was never drawn");
 }
 
-// The caller is killed while another waits: the other takes over, with the cut-off exchange's resend first.
+// All who renew are killed while another waits: the other takes over, with the cut-off exchange's resend first.
 #[test]
 fn who_waits_takes_over_from_a_killed_holder() {
     let mock = MockAuth0::builder().overlap(Duration::from_secs(10)).start_blocking().unwrap();
@@ -86,8 +99,10 @@ fn who_waits_takes_over_from_a_killed_holder() {
     let mut holder = home.spawn(&["token"]);
     until("the grant to take effect", || mock.held() == 1);
     let waiting = home.spawn(&["token"]);
+    let deputy = deputy_of(&holder);
     holder.kill().unwrap();
     holder.wait().unwrap();
+    signal(deputy, "KILL");
     let out = tokenkeep_tests::Ran::from(waiting.wait_with_output().unwrap());
     assert_eq!(out.code, 0, "{out:?}");
     mock.release();
@@ -107,8 +122,10 @@ fn without_an_overlap_a_kill_after_the_grant_is_told_as_what_it_is() {
     mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
     let mut holder = home.spawn(&["token"]);
     until("the grant to take effect", || mock.held() == 1);
+    let deputy = deputy_of(&holder);
     holder.kill().unwrap();
     holder.wait().unwrap();
+    signal(deputy, "KILL");
     mock.release();
     let out = home.run(&["token"]);
     assert_eq!(out.code, 3, "{out:?}");

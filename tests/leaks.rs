@@ -11,7 +11,9 @@ use mock_auth0::{
     BadAnswer, BadBody, DEMO_CLIENT, DEMO_SERVICE, DEMO_USER, Endpoint, Fault, FaultRule, MockAuth0,
 };
 use serde_json::{Value, json};
-use tokenkeep_tests::{Home, Outsider, Ran, is_root, set_mode, until, write_private};
+use tokenkeep_tests::{
+    DEPUTY, Home, Outsider, Ran, deputy_of, is_root, set_mode, signal, until, write_private,
+};
 
 const NAME: &str = "Canary.session-7f3a91";
 const PASSPHRASE: &str = "canary passphrase 5b1c";
@@ -369,16 +371,18 @@ fn another_user_sees_no_secret_in_the_list_of_processes() {
         children.push((arguments[0], command.spawn().unwrap()));
         until("its request to be held", || this.mock.held() == nth + 1);
     }
-    for (verb, child) in &children {
-        let arguments = seen(&outsider, child.id(), "cmdline").unwrap();
+    let deputy = deputy_of(&children[0].1);
+    let asked = children.iter().map(|(verb, child)| (*verb, child.id()));
+    for (verb, pid) in asked.chain([(DEPUTY, deputy)]) {
+        let arguments = seen(&outsider, pid, "cmdline").unwrap();
         assert!(contains(&arguments, verb.as_bytes()), "the right process was looked at");
         this.secrets.absent_from(&arguments, "the arguments");
         for what in ["environ", "maps", "mem"] {
-            let refused = seen(&outsider, child.id(), what).unwrap_err();
+            let refused = seen(&outsider, pid, what).unwrap_err();
             assert!(refused.contains("Permission denied"), "{what}: {refused}");
         }
         for what in ["comm", "status"] {
-            this.secrets.absent_from(&seen(&outsider, child.id(), what).unwrap(), what);
+            this.secrets.absent_from(&seen(&outsider, pid, what).unwrap(), what);
         }
     }
     // The same look finds what another process shows.
@@ -427,8 +431,10 @@ fn nothing_secret_is_left_in_any_file() {
         this.mock.add_fault(FaultRule::refresh(fault));
         let mut killed = this.command(&["renew"]).env("TMPDIR", &temporary).spawn().unwrap();
         until("its request to be held", || this.mock.held() == 1);
+        let deputy = deputy_of(&killed);
         killed.kill().unwrap();
         killed.wait().unwrap();
+        signal(deputy, "KILL");
         this.mock.release();
         this.adopt();
     }

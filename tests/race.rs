@@ -10,7 +10,7 @@ use std::time::Duration;
 use mock_auth0::{Fault, FaultRule, MockAuth0};
 use tokenkeep::session::{Session, SessionError};
 use tokenkeep::store::SecretStore;
-use tokenkeep_tests::{Home, Ran, until};
+use tokenkeep_tests::{Home, Ran, deputy_of, signal, until};
 
 fn finish(child: Child) -> Ran {
     Ran::from(child.wait_with_output().unwrap())
@@ -147,20 +147,18 @@ fn processes_of_different_sessions_do_not_wait_for_each_other() {
 // A holder that is stopped is waited for, never robbed; it is named.
 #[test]
 fn a_stopped_holder_is_named_and_not_robbed() {
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
     let mock = MockAuth0::start_blocking().unwrap();
     let home = Home::expired(&mock);
     mock.add_fault(FaultRule::refresh(Fault::Hold));
     let holder = home.spawn(&["token"]);
     until("its request to be held", || mock.held() == 1);
-    let pid = Pid::from_raw(i32::try_from(holder.id()).unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    let renewing = deputy_of(&holder);
+    signal(renewing, "STOP");
     let out = home.run(&["--timeout", "3s", "token"]);
     assert_eq!(out.code, 7, "{out:?}");
-    assert!(out.stderr.contains(&holder.id().to_string()) && out.stderr.contains("stopped"), "{out:?}");
+    assert!(out.stderr.contains(&renewing.to_string()) && out.stderr.contains("stopped"), "{out:?}");
     mock.release();
-    kill(pid, Signal::SIGCONT).unwrap();
+    signal(renewing, "CONT");
     assert_eq!(finish(holder).code, 0);
     home.token();
     assert_eq!(mock.counters().refreshes(), 1, "one request in all");

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use mock_auth0::MockAuth0;
 use serde_json::Value;
-use tokenkeep_tests::{Home, Mounts, Ran, random_fraction, until, write_private};
+use tokenkeep_tests::{
+    Home, Mounts, Ran, deputy_of, is_running, random_fraction, signal, until, write_private,
+};
 
 /// Signed in three times: `default`, `one` and `two`.
 fn three(mock: &MockAuth0) -> Home {
@@ -246,20 +248,19 @@ fn status_says_where_the_vault_really_is_who_is_at_it_and_whether_there_is_room(
     until("the renewal to be under way", || mock.counters().refreshes() == 1);
     let busy = status(false);
     let lock = &busy["locks"][0];
+    let deputy = deputy_of(&renewing);
     assert_eq!((&lock["what"], &lock["session"]), (&"lease".into(), &"two".into()), "{busy}");
-    assert_eq!(
-        (&lock["pids"][0], &lock["by"]["pid"]),
-        (&renewing.id().into(), &renewing.id().into()),
-        "{busy}"
-    );
+    assert_eq!((&lock["pids"], &lock["by"]["pid"]), (&vec![deputy].into(), &deputy.into()), "{busy}");
     let text = home.run(&["vault", "status"]).ends(0).stdout;
-    assert!(text.contains(&format!("session two is being renewed, by process {}", renewing.id())), "{text}");
+    assert!(text.contains(&format!("session two is being renewed, by process {deputy}")), "{text}");
     let locked = status(true);
     let lock = &locked["locks"][0];
     assert_eq!((&lock["what"], &lock["session"]), (&"lease".into(), &Value::Null), "{locked}");
-    assert_eq!((&lock["pids"][0], &lock["by"]), (&renewing.id().into(), &Value::Null), "{locked}");
+    assert_eq!((&lock["pids"][0], &lock["by"]), (&deputy.into(), &Value::Null), "{locked}");
     renewing.kill().unwrap();
     renewing.wait().unwrap();
+    signal(deputy, "KILL");
+    until("the renewing process to end", || !is_running(deputy));
     assert_eq!(status(false)["locks"], Value::Array(vec![]));
 }
 

@@ -7,6 +7,7 @@
     reason = "test support: a failure here fails the test that asked"
 )]
 
+mod deputy;
 mod places;
 mod sign_in;
 mod told;
@@ -22,6 +23,7 @@ use tokenkeep::Secret;
 use tokenkeep::store::{Expected, Key, Opener, SecretStore, Unlock, Vault};
 use tokenkeep_clock::SystemClock;
 
+pub use deputy::{DEPUTY, deputy_now, deputy_of, descriptors, is_running, signal};
 pub use places::{Mounts, NOBODY, Outsider, is_root, set_mode, told_as_untested};
 pub use told::Told;
 
@@ -213,9 +215,19 @@ impl Home {
 
     /// Makes the stored access tokens of a session as old as their life is long, and an hour older.
     pub fn let_expire(&self, session: &str) {
+        self.age(session, |lifetime| lifetime + 3_600_000);
+    }
+
+    /// Lets two thirds of the life of a session's access tokens pass: they are valid, and due for whoever asks for more
+    /// than the rest.
+    pub fn let_grow_old(&self, session: &str) {
+        self.age(session, |lifetime| lifetime / 3 * 2);
+    }
+
+    fn age(&self, session: &str, by: impl Fn(u64) -> u64) {
         let mut record = self.stored_record(session).unwrap();
         for access in record["access"].as_array_mut().unwrap() {
-            let age = access["lifetime_ms"].as_u64().unwrap() + 3_600_000;
+            let age = by(access["lifetime_ms"].as_u64().unwrap());
             access["born"]["wall"] = (access["born"]["wall"].as_u64().unwrap() - age).into();
             // Of an earlier boot, or this machine's uptime would decide.
             access["born"]["boot_id"] = "an earlier boot".into();

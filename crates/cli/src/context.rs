@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenkeep::config::Config;
-use tokenkeep::session::{Session, SessionError};
+use tokenkeep::session::{Session, SessionBuilder, SessionError};
 use tokenkeep::store::{
     Environment, Keychain, Opening, SecretStore, Source, Sources, SystemKeychain, VaultOptions,
 };
 
 use crate::args::Global;
+#[cfg(target_os = "linux")]
+use crate::deputy::Outliving;
 use crate::exit::CommandError;
 use crate::input;
 use crate::output::Output;
@@ -92,13 +94,17 @@ impl Context {
         self.open(store).await
     }
 
-    /// The same for a command that may renew the session: it is not left in the middle of that.
+    /// The same for a command that may renew the session: that is not left half done.
     ///
     /// # Errors
     ///
     /// What the store or the session says.
     pub(crate) async fn renewable_session(&self) -> Result<Session, CommandError> {
-        let session = self.session().await?;
+        let vault = self.opening(self.prompt)?.open_vault().await?;
+        let builder = self.builder(Arc::new(vault.clone()))?;
+        #[cfg(target_os = "linux")]
+        let builder = builder.deputy(Arc::new(Outliving::new(vault)));
+        let session = builder.build().await?;
         wait::watch(&session);
         Ok(session)
     }
@@ -118,12 +124,16 @@ impl Context {
     ///
     /// What the session says.
     pub(crate) async fn open(&self, store: Arc<dyn SecretStore>) -> Result<Session, CommandError> {
+        Ok(self.builder(store)?.build().await?)
+    }
+
+    fn builder(&self, store: Arc<dyn SecretStore>) -> Result<SessionBuilder, CommandError> {
         let mut builder = Session::builder(store, &self.session_name()?);
         if let Some(limit) = self.timeout() {
             // The session's own limit names who was waited for, so it is to come first.
             builder = builder.lease_wait(limit.mul_f32(0.9));
         }
-        Ok(builder.build().await?)
+        Ok(builder)
     }
 
     /// The OS keychain.

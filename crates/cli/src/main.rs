@@ -5,6 +5,8 @@
 mod args;
 mod command;
 mod context;
+#[cfg(target_os = "linux")]
+mod deputy;
 mod exit;
 mod hardening;
 mod input;
@@ -37,6 +39,10 @@ static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 fn main() -> ExitCode {
     // Before anything secret is in memory.
     let hardening = hardening::apply();
+    #[cfg(target_os = "linux")]
+    if deputy::process::is_this() {
+        return deputy::process::run();
+    }
     let cli = match usage::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit,

@@ -53,15 +53,17 @@ pub(crate) async fn in_time(
     }
 }
 
-/// Waits until what is being renewed is saved, since its refresh token may be spent already. The command's answer or
-/// error has been printed by then.
+/// Waits until what this process renews is saved, since its refresh token may be spent already; a process of its own that
+/// renews needs nobody. The command's answer or error has been printed by then.
 ///
 /// # Errors
 ///
 /// New tokens that could not be saved within the limit.
 pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
     let Some(session) = RENEWS.take() else { return Ok(()) };
-    let finished = session.close(context.timeout().unwrap_or_default().max(SAVING_LIMIT));
+    let limit = context.timeout().unwrap_or_default().max(SAVING_LIMIT);
+    let finished =
+        async { if ends_others() { session.close(limit).await } else { session.leave(limit).await } };
     tokio::pin!(finished);
     tokio::select! {
         biased;
@@ -74,6 +76,18 @@ pub(crate) async fn settled(context: &Context) -> Result<(), CommandError> {
         outcome = finished => outcome.map_err(CommandError::from),
         () = stopped() => Err(interrupted()),
     }
+}
+
+/// Whether other processes may end with this one: it is the first of a container, or what that one, or a service manager,
+/// was started for.
+#[cfg(unix)]
+fn ends_others() -> bool {
+    nix::unistd::getppid().as_raw() <= 1
+}
+
+#[cfg(not(unix))]
+fn ends_others() -> bool {
+    false
 }
 
 /// Waits for new tokens that are only in memory to be saved. Then what failed can be tried again.
@@ -89,7 +103,7 @@ pub(crate) async fn until_saved(
     let SessionError::NotSaved { source } = &error else { return Err(error.into()) };
     let limit = context.timeout().unwrap_or(SAVING_LIMIT);
     context.output.note(format_args!(
-        "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now would end the session.",
+        "The new tokens cannot be saved yet: {source}. Trying for up to {} s; stopping now could end the session.",
         limit.as_secs()
     ));
     session.close(limit).await.map_err(|_| {
@@ -97,6 +111,15 @@ pub(crate) async fn until_saved(
         RENEWS.take();
         error.into()
     })
+}
+
+/// Whether `pid` is this process, or one that renews for it.
+fn is_own(pid: u32) -> bool {
+    #[cfg(target_os = "linux")]
+    if crate::deputy::is_own(pid) {
+        return true;
+    }
+    pid == std::process::id()
 }
 
 /// Resolves at Ctrl-C, or when the service manager asks to stop.
@@ -136,7 +159,7 @@ async fn timed_out(limit: Duration) -> CommandError {
     if let Some(session) = &session
         && let Ok(status) = session.status().await
         && let Some(holder) = status.renewing
-        && holder.actor.as_ref().is_none_or(|actor| actor.pid != std::process::id())
+        && (holder.stopped || holder.actor.as_ref().is_none_or(|actor| !is_own(actor.pid)))
     {
         return busy(&holder);
     }

@@ -13,6 +13,7 @@ use tokenkeep_store::{Key, Revision, SecretStore, StoreError};
 use tokio::sync::{broadcast, watch};
 
 use crate::SessionError;
+use crate::deputy::Deputy;
 use crate::events::Event;
 use crate::fingerprint::Fingerprint;
 use crate::moment::whole_ms;
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub name: String,
     pub clock: Arc<dyn Clock>,
     pub waits: Waits,
+    /// Who starts other processes for renewals, if they are not to end with this one.
+    pub deputy: Option<Arc<dyn Deputy>>,
     /// The sign-in's own access token, for the warm path.
     pub snapshot: ArcSwap<Snapshot>,
     pub events: broadcast::Sender<Event>,
@@ -61,6 +64,10 @@ pub(crate) struct Shared {
     /// What this handle is bound to; another identity under the name makes it answer `Replaced`.
     pub identity: Option<Identity>,
     pub flight: Option<Flight>,
+    /// Whether this very process is at a renewal that must not be left alone.
+    pub renewing_here: bool,
+    /// The process is ending: no renewal begins in it any more.
+    pub leaving: bool,
     /// The token set that is in memory because the store does not take it.
     pub unsaved: Option<Arc<StoreError>>,
     /// Counts looks at the store and what is learned from them, in their order.
@@ -69,7 +76,7 @@ pub(crate) struct Shared {
     known_at: u64,
     /// Writes of the entry by a renewal that are under way.
     writes: u32,
-    rejected: VecDeque<Fingerprint>,
+    pub rejected: VecDeque<Fingerprint>,
     client: Option<(String, TokenClient)>,
 }
 
@@ -120,6 +127,7 @@ impl Core {
             name,
             clock,
             waits,
+            deputy: None,
             snapshot: ArcSwap::from_pointee(Snapshot::none()),
             events,
             next_check: AtomicU64::new(0),

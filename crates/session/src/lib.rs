@@ -18,6 +18,7 @@
 pub mod blocking;
 mod codec;
 mod core;
+mod deputy;
 mod error;
 mod events;
 mod fingerprint;
@@ -39,6 +40,7 @@ mod snapshot;
 mod status;
 mod thread;
 
+pub use deputy::Deputy;
 pub use error::{Failure, Holder, LoginReason, Refusal, SessionError};
 pub use events::{Event, Events};
 pub use host::Actor;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenkeep_auth0::{
     Answer, ClientCredentials, RefreshRequest, SignInRequest, TokenClient, TokenError, TokenErrorKind,
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::SessionError;
 use crate::core::{Core, Known};
+use crate::deputy::Deputized;
 use crate::error::{Failure, Holder, LoginReason};
 use crate::events::Event;
 use crate::fingerprint::Fingerprint;
@@ -36,7 +38,7 @@ const ROUNDS: u32 = 3;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
 /// What a caller wants of the session.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// How long the token should be alive.
     pub min_ttl: Duration,
@@ -105,6 +107,15 @@ enum Waited {
     Answered,
 }
 
+/// A renewal that this process does itself.
+struct Here<'a>(&'a Core);
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.shared().renewing_here = false;
+    }
+}
+
 impl Core {
     /// Judges `order` by what is known. No network, no lease.
     pub(crate) fn decide(
@@ -169,16 +180,36 @@ impl Core {
         order: &Order,
         early: &watch::Sender<Option<Result<(), SessionError>>>,
     ) -> Result<(), SessionError> {
-        match self.wait_for_lease(order).await? {
-            Waited::Answered => Ok(()),
-            Waited::Taken(lease) => {
-                let outcome = self.renew_under(&lease, order, early).await;
-                if let Err(error) = lease.release().await {
-                    tracing::debug!(%error, "the lease ends with this handle instead");
+        let mut deputy = self.deputy.as_ref();
+        loop {
+            let Waited::Taken(mut lease) = self.wait_for_lease(order).await? else { return Ok(()) };
+            if let Some(other) = deputy.take()
+                && self.is_due(order).await?
+            {
+                match self.deputize(other, lease, order, early).await? {
+                    Deputized::Over(outcome) => return outcome,
+                    Deputized::Back(back) => lease = back,
+                    // Whoever comes first takes it over; what was cut off is told by the note.
+                    Deputized::Gone => continue,
                 }
-                outcome
             }
+            let _here = self.begin_here()?;
+            let outcome = self.renew_under(&lease, order, early).await;
+            if let Err(error) = lease.release().await {
+                tracing::debug!(%error, "the lease ends with this handle instead");
+            }
+            return outcome;
         }
+    }
+
+    /// Marks this process as one that must not end, unless it is ending already.
+    fn begin_here(&self) -> Result<Here<'_>, SessionError> {
+        let mut shared = self.shared();
+        if shared.leaving {
+            return Err(SessionError::System { what: "a renewal in a process that is ending" });
+        }
+        shared.renewing_here = true;
+        Ok(Here(self))
     }
 
     /// Tries for the lease, and watches what its holder does meanwhile: what it stores, or its failure, is the answer for

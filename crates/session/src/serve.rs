@@ -169,7 +169,10 @@ impl Core {
             }
         }
         self.reload().await?;
-        self.in_memory(&order).ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
+        // Who asked for a new one is not told that an old one is it.
+        self.in_memory(&order)
+            .filter(|newest| order.after.is_none_or(|after| newest.attempt > after))
+            .ok_or(SessionError::Busy(crate::renewal::holder(None, Duration::ZERO)))
     }
 
     fn join_or_start(self: &Arc<Self>, order: &Order) -> Result<(Flight, bool), SessionError> {

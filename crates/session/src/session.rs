@@ -9,6 +9,7 @@ use tokenkeep_secret::SecretString;
 use tokenkeep_store::{Key, SecretStore};
 
 use crate::core::{Core, KEY_PREFIX, Waits};
+use crate::deputy::Deputy;
 use crate::error::LoginReason;
 use crate::events::Events;
 use crate::keep_fresh::KeepFresh;
@@ -87,6 +88,7 @@ pub struct SessionBuilder {
     name: String,
     clock: Arc<dyn Clock>,
     waits: Waits,
+    deputy: Option<Arc<dyn Deputy>>,
 }
 
 /// What a token is wanted for.
@@ -155,6 +157,13 @@ impl SessionBuilder {
         self
     }
 
+    /// Hands each renewal to another process, which `deputy` starts, so that it outlives this one. Only for a store whose
+    /// leases can be handed over.
+    pub fn deputy(mut self, deputy: Arc<dyn Deputy>) -> Self {
+        self.deputy = Some(deputy);
+        self
+    }
+
     /// Opens the session. No network; it may be absent yet.
     ///
     /// # Errors
@@ -165,7 +174,9 @@ impl SessionBuilder {
         if !is_name(&self.name) {
             return Err(SessionError::InvalidName);
         }
-        let core = Arc::new(Core::new(self.store, self.name, self.clock, self.waits)?);
+        let mut core = Core::new(self.store, self.name, self.clock, self.waits)?;
+        core.deputy = self.deputy;
+        let core = Arc::new(core);
         // A damaged entry must not keep the sign-in away that would mend it; all else reads it again and says so.
         let known = core.reload_to_replace().await?;
         if let Some(record) = &known.record {
@@ -193,7 +204,12 @@ impl Session {
             name: name.to_owned(),
             clock: SystemClock::shared(),
             waits: Waits { patience: Duration::from_secs(1), lease: Duration::from_secs(60) },
+            deputy: None,
         }
+    }
+
+    pub(crate) fn into_core(self) -> Arc<Core> {
+        self.core
     }
 
     /// The names of all sessions in `store`, sorted.
@@ -460,6 +476,22 @@ impl Session {
     /// A subscription to what happens from now on.
     pub fn events(&self) -> Events {
         Events::new(self.core.events.subscribe())
+    }
+
+    /// As [`Session::close`], for a process that has handed its renewals to others ([`SessionBuilder::deputy`]) and is
+    /// ending: what a deputy has is left to it, and no renewal begins here any more. One that this process does itself is
+    /// waited for, and so is a token set that cannot be stored yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::close`].
+    pub async fn leave(&self, limit: Duration) -> Result<(), SessionError> {
+        let must_stay = {
+            let mut shared = self.core.shared();
+            shared.leaving = true;
+            shared.renewing_here || shared.unsaved.is_some()
+        };
+        if must_stay { self.close(limit).await } else { Ok(()) }
     }
 
     /// Waits until nothing is being renewed or saved any more, at most for `limit`. Call it before a process ends.

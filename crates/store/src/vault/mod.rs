@@ -22,6 +22,7 @@ mod faults;
 mod frame;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod handed;
 mod holders;
 mod identity;
 mod import;
