@@ -52,7 +52,10 @@ fn parse(number: &OsStr) -> Option<i32> {
 /// Descriptors that were handed to this process, under another number and closed when a program is started; `None` once
 /// they were read.
 #[cfg(unix)]
-static WITHHELD: Mutex<Vec<(i32, Option<Result<File, Reason>>)>> = Mutex::new(Vec::new());
+static WITHHELD: Mutex<Vec<Withheld>> = Mutex::new(Vec::new());
+
+#[cfg(unix)]
+type Withheld = (i32, Option<Result<File, Reason>>);
 
 /// Keeps the descriptor that `number` names from whatever is started from now on, whether or not it is ever read. It can
 /// still be read here.
@@ -65,7 +68,7 @@ pub(super) fn withhold(number: &OsStr) {
 }
 
 #[cfg(unix)]
-fn withheld(number: i32, all: &mut Vec<(i32, Option<Result<File, Reason>>)>) -> Result<(), Reason> {
+fn withheld(number: i32, all: &mut Vec<Withheld>) -> Result<(), Reason> {
     let known = all.iter().any(|(known, _)| *known == number);
     // Where that cannot be told of a number, it is taken at its word once: later it may be another's.
     if known && !cfg!(target_os = "linux") {
@@ -75,7 +78,7 @@ fn withheld(number: i32, all: &mut Vec<(i32, Option<Result<File, Reason>>)>) -> 
         Err(_) if known => return Ok(()),
         other => other?,
     }
-    let file = File::open(format!("/dev/fd/{number}")).map_err(|error| {
+    let file = opened_again(number).map_err(|error| {
         format!("descriptor {number} cannot be read: {}; give a file or a pipe", read::words(&error))
     });
     // It is open and nobody's, see `inherited`.
@@ -83,6 +86,19 @@ fn withheld(number: i32, all: &mut Vec<(i32, Option<Result<File, Reason>>)>) -> 
     all.retain(|(known, _)| *known != number);
     all.push((number, Some(file)));
     Ok(())
+}
+
+/// Without waiting: to open a named pipe whose writer is gone waits for the next one, though what was written is there.
+#[cfg(unix)]
+fn opened_again(number: i32) -> std::io::Result<File> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let without_waiting = OFlag::O_NONBLOCK.bits();
+    let file = File::options().read(true).custom_flags(without_waiting).open(format!("/dev/fd/{number}"))?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 #[cfg(unix)]
@@ -173,6 +189,24 @@ mod tests {
         // Something else may have got the number by now, marked close-on-exec.
         let error = read_number(&number).unwrap_err();
         assert!(error.contains("only once"), "{error}");
+    }
+
+    #[test]
+    fn a_named_pipe_whose_writer_is_gone_is_read() {
+        let _alone = one_at_a_time();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut both = File::options().read(true).write(true).open(&path).unwrap();
+        both.write_all(b"correct horse\n").unwrap();
+        let reader = OwnedFd::from(File::open(&path).unwrap());
+        drop(both);
+        fcntl(&reader, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let number = reader.into_raw_fd().to_string();
+        let (done, read) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(read_number(&number)));
+        let read = read.recv_timeout(LIMIT).expect("opening it waits for a writer");
+        assert_eq!(read.unwrap().expose(), b"correct horse");
     }
 
     #[test]
