@@ -88,6 +88,11 @@ pub(super) enum Unopened {
     Damaged,
 }
 
+/// Enough for hundreds of recipients.
+const LONGEST_HEADER: usize = 64 * 1024;
+/// How the last line of a header begins, before the MAC.
+const END_OF_HEADER: &[u8] = b"\n--- ";
+
 /// The plaintext of a message to one of `identities`.
 pub(super) fn open<'a>(
     message: &[u8],
@@ -100,6 +105,11 @@ fn open_unwiped<'a>(
     message: &[u8],
     identities: impl Iterator<Item = &'a dyn age::Identity>,
 ) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+    // For each line of it age parses the header again from its beginning: a long one would keep it busy for days.
+    let header = &message[..message.len().min(LONGEST_HEADER)];
+    if !header.windows(END_OF_HEADER.len()).any(|bytes| bytes == END_OF_HEADER) {
+        return Err(Unopened::Header);
+    }
     let mut rest = message;
     let decryptor = age::Decryptor::new_buffered(&mut rest).map_err(|_| Unopened::Header)?;
     let file_key = RefCell::new(None);
@@ -267,6 +277,17 @@ mod tests {
             let message = age::encrypt(&identity.to_public(), &plaintext).unwrap();
             assert_eq!(opened_here(&message, &identity), Ok(plaintext), "{len}");
         }
+    }
+
+    #[test]
+    fn a_header_that_would_keep_age_busy_is_refused() {
+        let identity = age::x25519::Identity::generate();
+        let recipient = identity.to_public();
+        let to = |count: usize| seal(&vec![&recipient as &dyn age::Recipient; count], b"plaintext").unwrap();
+        assert_eq!(opened_here(&to(100), &identity), Ok(b"plaintext".to_vec()));
+        let long = to(700);
+        assert!(long.len() > LONGEST_HEADER);
+        assert_eq!(opened_here(&long, &identity), Err(Unopened::Header));
     }
 
     /// Chunks that are missing, swapped, doubled, cut or closed too early open nowhere: age has the last word.
