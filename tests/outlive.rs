@@ -236,6 +236,40 @@ fn whoever_asked_takes_over_when_the_renewing_process_is_killed() {
     assert!(record.contains(&format!("\"pid\":{pid}")), "the asker itself has renewed: {pid}");
 }
 
+// What was only in its memory is lost then, and nobody is told that it was renewed.
+#[test]
+fn new_tokens_that_died_with_the_renewing_process_are_not_called_renewed() {
+    for overlap in [Duration::ZERO, Duration::from_secs(60)] {
+        let mock = MockAuth0::builder().overlap(overlap).start_blocking().unwrap();
+        let home = Home::expired(&mock);
+        mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
+        let mut asker = home.spawn(&["renew"]);
+        until("the grant to take effect", || mock.held() == 1);
+        let deputy = deputy_of(&asker);
+        let away = home.vault.with_extension("away");
+        std::fs::rename(&home.vault, &away).unwrap();
+        mock.release();
+        let mut told = BufReader::new(asker.stderr.take().unwrap()).lines();
+        assert!(told.any(|line| line.unwrap().contains("cannot be saved yet")));
+        // Not in the middle of a try, which may find the file.
+        signal(deputy, "KILL");
+        until("the renewing process to end", || !is_running(deputy));
+        std::fs::rename(&away, &home.vault).unwrap();
+        let told: Vec<_> = told.map(Result::unwrap).collect();
+        let code = asker.wait().unwrap().code();
+        if overlap.is_zero() {
+            assert_eq!(code, Some(6), "{told:?}");
+            assert!(!told.iter().any(|line| line.contains("Renewed")), "{told:?}");
+        } else if code == Some(0) {
+            assert!(mock.is_alive(&home.stored_refresh_token().unwrap()), "{told:?}");
+        } else {
+            // It has looked while the file was away, and the next one mends it.
+            assert_eq!(code, Some(6), "{told:?}");
+            home.token();
+        }
+    }
+}
+
 // Without /proc this executable cannot be found again, as it cannot be started where the system refuses that.
 #[test]
 fn where_no_other_process_can_be_started_the_command_renews_and_holds_on() {

@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub leaving: bool,
     /// The token set that is in memory because the store does not take it.
     pub unsaved: Option<Arc<StoreError>>,
+    /// If that is in another process's memory: the attempt that was stored before it. A later one has saved the session.
+    pub unsaved_after: Option<u64>,
     /// The highest revision seen.
     highest: Option<Revision>,
     pub rejected: VecDeque<Fingerprint>,
@@ -139,6 +141,22 @@ impl Core {
             None => Known { record: None, revision: None },
         };
         Ok(self.publish(known))
+    }
+
+    /// Why a token set is not stored, unless by now one is. Once the process that had it in memory is gone, it is lost.
+    pub(crate) async fn still_unsaved(&self) -> Option<Arc<StoreError>> {
+        let (unsaved, after) = {
+            let shared = self.shared();
+            (shared.unsaved.clone()?, shared.unsaved_after)
+        };
+        if let Some(after) = after
+            && let Ok(known) = self.reload().await
+            && known.record.as_ref().is_some_and(|record| record.attempt > after)
+        {
+            self.shared().unsaved = None;
+            return None;
+        }
+        Some(unsaved)
     }
 
     /// The same, and `Replaced` if it is another identity's by now.

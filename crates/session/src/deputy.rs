@@ -155,18 +155,28 @@ impl Core {
             // Nobody listens any more once the last report was heard.
             deputy.renew(&message, lease, &mut |report| drop(send.send(report)))
         });
-        let silent = Instant::now() + SILENCE;
+        let mut silent = Instant::now() + SILENCE;
         loop {
             match timeout_at(silent, reports.recv()).await {
                 Ok(Some(report)) => match codec::decode::<Report>(report.expose()) {
                     Some(Report::NotSaved(why)) => {
                         let source = Arc::new(why.into_error());
-                        self.shared().unsaved = Some(Arc::clone(&source));
+                        {
+                            let mut shared = self.shared();
+                            shared.unsaved = Some(Arc::clone(&source));
+                            shared.unsaved_after = Some(before);
+                        }
+                        // It goes on for as long as that lasts.
+                        silent = Instant::now() + SILENCE;
                         early.send_replace(Some(Err(SessionError::NotSaved { source })));
                     }
                     report => {
-                        self.shared().unsaved = None;
-                        return self.heed(report.unwrap_or(Report::TryYourself), order, before).await;
+                        let report = report.unwrap_or(Report::TryYourself);
+                        // Every other word means that what it got is stored, or of no use any more.
+                        if !matches!(report, Report::TryYourself) {
+                            self.shared().unsaved = None;
+                        }
+                        return self.heed(report, order, before).await;
                     }
                 },
                 Ok(None) => break,
@@ -176,8 +186,7 @@ impl Core {
                 }
             }
         }
-        // What it had in memory is gone with it.
-        self.shared().unsaved = None;
+        // What it had in memory is gone with it: it stays unsaved until a later attempt is stored.
         let Ok(Err(lease)) = work.await else {
             tracing::warn!("the process that was to renew the session has ended without a report");
             return Ok(Deputized::Gone);

@@ -446,7 +446,7 @@ impl Session {
                 }
             };
             let _ = tokio::time::timeout(limit, idle).await;
-            match core.shared().unsaved.clone() {
+            match core.still_unsaved().await {
                 Some(source) => Err(SessionError::NotSaved { source }),
                 None => Ok(()),
             }
