@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub waits: Waits,
     /// Who starts other processes for renewals, if they are not to end with this one.
     pub deputy: Option<Arc<dyn Deputy>>,
+    /// Until when the issuer may be asked, in a process whose life is short.
+    pub begin_until: Option<tokio::time::Instant>,
     /// The sign-in's own access token, for the warm path.
     pub snapshot: ArcSwap<Snapshot>,
     pub events: broadcast::Sender<Event>,
@@ -64,8 +66,8 @@ pub(crate) struct Shared {
     /// What this handle is bound to; another identity under the name makes it answer `Replaced`.
     pub identity: Option<Identity>,
     pub flight: Option<Flight>,
-    /// Whether this very process is at a renewal that must not be left alone.
-    pub renewing_here: bool,
+    /// The renewals that this very process does, and that must not be left alone.
+    pub renewing_here: usize,
     /// The process is ending: no renewal begins in it any more.
     pub leaving: bool,
     /// The token set that is in memory because the store does not take it.
@@ -114,6 +116,7 @@ impl Core {
             clock,
             waits,
             deputy: None,
+            begin_until: None,
             snapshot: ArcSwap::from_pointee(Snapshot::none()),
             events,
             next_check: AtomicU64::new(0),

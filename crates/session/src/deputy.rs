@@ -27,6 +27,10 @@ use crate::{SessionError, codec};
 /// How long a report is waited for. A deputy ends by itself before that, so whoever is silent for so long is stopped.
 const SILENCE: Duration = Duration::from_secs(115);
 
+/// How long after it was told a deputy may still begin to ask the issuer: an exchange and the first tries to store what it
+/// brings must fit into what is left of its life. Time that it was stopped counts.
+const MAY_BEGIN: Duration = Duration::from_secs(45);
+
 /// Starts other processes for renewals, so that a renewal outlives this one.
 ///
 /// For programs that may be killed at any moment and can start themselves again, as the `tokenkeep` command does.
@@ -45,6 +49,9 @@ pub trait Deputy: fmt::Debug + Send + Sync + 'static {
         lease: HandedLease,
         heard: &mut dyn FnMut(Secret),
     ) -> Result<(), HandedLease>;
+
+    /// Called before this process does a renewal itself after all, in the middle of which it should not be ended.
+    fn stays(&self) {}
 }
 
 /// What a deputy is to do.
@@ -142,13 +149,16 @@ impl Core {
         let Some(message) = codec::encode(&handed) else { return Ok(Deputized::Back(lease)) };
         let message = Secret::from(&message[..]);
         let before = self.attempt();
-        let lease = match lease.hand_over() {
-            Ok(lease) => lease,
+        let handed = match lease.hand_over() {
+            Ok(handed) => handed,
             Err(error) => {
                 tracing::debug!(%error, "a renewal cannot be handed to another process");
-                return Ok(Deputized::Gone);
+                return Ok(Deputized::Back(lease));
             }
         };
+        // What was handed over holds it from now on.
+        drop(lease);
+        let lease = handed;
         let (send, mut reports) = mpsc::unbounded_channel();
         let deputy = Arc::clone(deputy);
         let work = tokio::task::spawn_blocking(move || {
@@ -256,13 +266,17 @@ impl Session {
         lease: HandedLease,
         mut report: impl FnMut(Secret),
     ) -> Result<(), SessionError> {
+        let begin_until = Instant::now() + MAY_BEGIN;
         let Some(handed) = codec::decode::<Handed>(order.expose()) else {
             return Err(StoreError::Invalid {
                 what: "what was handed over is no order of this version".into(),
             }
             .into());
         };
-        let core = Self::builder(store, &handed.session).build().await?.into_core();
+        let mut core = Self::builder(store, &handed.session).build().await?.into_core();
+        if let Some(core) = Arc::get_mut(&mut core) {
+            core.begin_until = Some(begin_until);
+        }
         handed.rejected.into_iter().for_each(|token| core.reject(token));
         let lease = core.store.receive_lease(&core.key, lease).await?;
         let (early, mut unsaved) = watch::channel(None);

@@ -427,7 +427,7 @@ impl Session {
         let must_stay = {
             let mut shared = self.core.shared();
             shared.leaving = true;
-            shared.renewing_here || shared.unsaved.is_some()
+            shared.renewing_here > 0 || shared.unsaved.is_some()
         };
         if must_stay { self.close(limit).await } else { Ok(()) }
     }
@@ -441,7 +441,11 @@ impl Session {
         let core = Arc::clone(&self.core);
         thread::run(async move {
             let idle = async {
-                while core.shared().flight.is_some() {
+                let is_busy = || {
+                    let shared = core.shared();
+                    shared.flight.is_some() || shared.renewing_here > 0
+                };
+                while is_busy() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
