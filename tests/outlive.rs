@@ -37,6 +37,9 @@ fn rounds() -> usize {
     std::env::var("TOKENKEEP_KILL_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
 }
 
+/// The instant that the suite is about.
+const GRANTED: &str = "when it was granted and not stored yet";
+
 fn slow_down(mock: &MockAuth0) {
     mock.clear_faults();
     mock.add_fault(FaultRule::refresh(Fault::delay(BEFORE)).always());
@@ -57,7 +60,10 @@ fn undisturbed(mock: &MockAuth0, home: &Home) -> Duration {
     SystemClock::shared().boot() - started
 }
 
-/// Ends a command at random instants of a renewal, at an issuer without an overlap. However far it has come, the session
+/// The rounds that end when the issuer has granted and its answer is not there yet: one in this many.
+const EXACT: usize = 5;
+
+/// Ends a command at random instants of a renewal, and at the worst one, at an issuer without an overlap. However far it has come, the session
 /// is alive, and the issuer was asked once.
 fn is_survived(how: &str, end: impl Fn(&Child)) {
     let mock = MockAuth0::start_blocking().unwrap();
@@ -66,18 +72,31 @@ fn is_survived(how: &str, end: impl Fn(&Child)) {
     let mut histogram: BTreeMap<&str, usize> = BTreeMap::new();
     for round in 0..rounds() {
         home.expire_at(&mock);
+        let spent = home.stored_refresh_token();
         slow_down(&mock);
+        if round % EXACT == 0 {
+            mock.clear_faults();
+            mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
+        }
         let mut asker = grouped(&home);
-        // Not a wait for anything: the instant of the end, drawn uniformly.
-        std::thread::sleep(span.mul_f64(random_fraction()));
+        if round % EXACT == 0 {
+            until("the grant to take effect", || mock.held() == 1);
+        } else {
+            // Not a wait for anything: the instant of the end, drawn uniformly.
+            std::thread::sleep(span.mul_f64(random_fraction()));
+        }
         let (sent, effect) = (mock.counters().refreshes(), mock.counters().took_effect("refresh_token"));
         end(&asker);
-        asker.wait().unwrap();
-        let instant = match (sent, effect) {
-            (0, _) => "before the request",
-            (_, 0) => "before the grant took effect",
-            _ => "after the grant took effect",
+        // By now, so that what is not stored was not stored at the end either.
+        let stored = home.stored_refresh_token() != spent;
+        let instant = match (sent, effect, stored) {
+            (0, ..) => "before the request",
+            (_, 0, _) => "before the grant took effect",
+            (.., false) => GRANTED,
+            (.., true) => "when it may have been stored",
         };
+        mock.release();
+        asker.wait().unwrap();
         *histogram.entry(instant).or_default() += 1;
         home.token();
         assert_eq!(mock.counters().refreshes(), 1, "{how}, round {round}, ended {instant}");
@@ -90,8 +109,8 @@ fn is_survived(how: &str, end: impl Fn(&Child)) {
     for (instant, rounds) in &histogram {
         println!("{how}: {rounds:>4} ended {instant}");
     }
-    let in_the_middle = rounds() - histogram.get("before the request").copied().unwrap_or_default();
-    assert!(in_the_middle * 5 >= rounds(), "only {in_the_middle} rounds ended in the middle of an exchange");
+    let granted = histogram.get(GRANTED).copied().unwrap_or_default();
+    assert!(granted * EXACT >= rounds(), "only {granted} rounds ended between the grant and its storing");
 }
 
 #[test]
@@ -205,7 +224,7 @@ fn signals_that_end_others_do_not_stop_it() {
     let asker = home.spawn(&["token"]);
     until("the grant to take effect", || mock.held() == 1);
     let deputy = deputy_of(&asker);
-    for name in ["HUP", "INT", "TERM", "TSTP", "PIPE"] {
+    for name in ["HUP", "INT", "QUIT", "TERM", "TSTP", "PIPE"] {
         signal(deputy, name);
     }
     mock.release();
@@ -236,6 +255,62 @@ fn whoever_asked_takes_over_when_the_renewing_process_is_killed() {
     assert!(record.contains(&format!("\"pid\":{pid}")), "the asker itself has renewed: {pid}");
 }
 
+// A sign-in with a refresh token renews in the command itself.
+#[test]
+fn ctrl_c_does_not_end_the_adoption_of_a_refresh_token_in_its_exchange() {
+    let mock = MockAuth0::start_blocking().unwrap();
+    let home = Home::signed_in(&mock);
+    let brought = mock.seed_session().unwrap().refresh_token().to_owned();
+    mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
+    let client = mock.client_id();
+    let mut adopting =
+        home.command(&["login", "--issuer", mock.issuer(), "--client-id", &client, "--refresh-token-stdin"]);
+    let mut adopting = adopting.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    adopting.stdin.take().unwrap().write_all(brought.as_bytes()).unwrap();
+    until("the grant to take effect", || mock.held() == 1);
+    signal(adopting.id(), "INT");
+    let mut told = BufReader::new(adopting.stderr.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().contains("staying until it is saved")));
+    mock.release();
+    assert_eq!(adopting.wait().unwrap().code(), Some(130));
+    let stored = home.stored_refresh_token().unwrap();
+    assert!(stored != brought && mock.is_alive(&stored));
+}
+
+// What was only in its memory is lost then, and nobody is told that it was renewed.
+#[test]
+fn new_tokens_that_died_with_the_renewing_process_are_not_called_renewed() {
+    for overlap in [Duration::ZERO, Duration::from_secs(60)] {
+        let mock = MockAuth0::builder().overlap(overlap).start_blocking().unwrap();
+        let home = Home::expired(&mock);
+        mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
+        let mut asker = home.spawn(&["renew"]);
+        until("the grant to take effect", || mock.held() == 1);
+        let deputy = deputy_of(&asker);
+        let away = home.vault.with_extension("away");
+        std::fs::rename(&home.vault, &away).unwrap();
+        mock.release();
+        let mut told = BufReader::new(asker.stderr.take().unwrap()).lines();
+        assert!(told.any(|line| line.unwrap().contains("cannot be saved yet")));
+        // Not in the middle of a try, which may find the file.
+        signal(deputy, "KILL");
+        until("the renewing process to end", || !is_running(deputy));
+        std::fs::rename(&away, &home.vault).unwrap();
+        let told: Vec<_> = told.map(Result::unwrap).collect();
+        let code = asker.wait().unwrap().code();
+        if overlap.is_zero() {
+            assert_eq!(code, Some(6), "{told:?}");
+            assert!(!told.iter().any(|line| line.contains("Renewed")), "{told:?}");
+        } else if code == Some(0) {
+            assert!(mock.is_alive(&home.stored_refresh_token().unwrap()), "{told:?}");
+        } else {
+            // It has looked while the file was away, and the next one mends it.
+            assert_eq!(code, Some(6), "{told:?}");
+            home.token();
+        }
+    }
+}
+
 // Without /proc this executable cannot be found again, as it cannot be started where the system refuses that.
 #[test]
 fn where_no_other_process_can_be_started_the_command_renews_and_holds_on() {
@@ -249,7 +324,7 @@ fn where_no_other_process_can_be_started_the_command_renews_and_holds_on() {
     mock.add_fault(FaultRule::refresh(Fault::HoldAfter));
     let mut asker = mounts.command(&home.command(&["token"])).spawn().unwrap();
     until("the grant to take effect", || mock.held() == 1);
-    for name in ["HUP", "TSTP", "TERM"] {
+    for name in ["HUP", "QUIT", "TSTP", "TERM"] {
         signal(asker.id(), name);
     }
     let mut told = BufReader::new(asker.stderr.take().unwrap()).lines();

@@ -11,12 +11,13 @@ pub(crate) mod process;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::libc::SIGTSTP;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokenkeep::Secret;
 use tokenkeep::session::Deputy;
 use tokenkeep::store::{HandedLease, Vault};
@@ -31,6 +32,9 @@ const SELF: &str = "/proc/self/exe";
 
 /// What it says when it stands on its own.
 const READY: u8 = b'R';
+
+/// How long that is waited for, in milliseconds.
+const READY_WITHIN: u16 = 5_000;
 
 /// The last byte of the message: the lease's descriptor is closed here.
 const GO: u8 = b'G';
@@ -95,7 +99,6 @@ impl Deputy for Outliving {
             Ok(started) => started,
             Err(error) => {
                 tracing::debug!(%error, "the system lets no other process renew");
-                hold_back();
                 return Err(lease);
             }
         };
@@ -105,24 +108,22 @@ impl Deputy for Outliving {
         });
         if let Err(error) = prepared {
             tracing::debug!(%error, "the process that was to renew did not begin");
-            started.end();
-            hold_back();
+            started.stop();
             return Err(lease);
         }
         // From its next byte on, the lease is that process's alone.
         drop(lease);
-        let mut reports = 0;
         if started.message.write_all(&[GO]).is_ok() {
             while let Ok(report) = read_part(&mut started.reports) {
-                reports += 1;
                 heard(Secret::from(&report[..]));
             }
         }
         started.end();
-        if reports == 0 {
-            hold_back();
-        }
         Ok(())
+    }
+
+    fn stays(&self) {
+        hold_back();
     }
 }
 
@@ -161,6 +162,12 @@ fn absolute(path: OsString) -> OsString {
 impl Started {
     /// Waits until it stands on its own, which it could not say otherwise.
     fn is_ready(&mut self) -> io::Result<()> {
+        let mut waiting = [PollFd::new(self.reports.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::from(READY_WITHIN)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut said = [0];
         self.reports.read_exact(&mut said)?;
         if said == [READY] { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
@@ -170,6 +177,14 @@ impl Started {
     fn tell(&mut self, vault: &Secret, order: &Secret) -> io::Result<()> {
         write_part(&mut self.message, vault.expose())?;
         write_part(&mut self.message, order.expose())
+    }
+
+    /// Ends it before it was told to begin: nothing was sent.
+    fn stop(mut self) {
+        if let Err(error) = self.child.kill() {
+            tracing::debug!(%error, "a process that was started cannot be stopped");
+        }
+        self.end();
     }
 
     /// Its end, so that nothing is left of it in the list of processes.
@@ -186,7 +201,7 @@ impl Started {
 /// What ends a process at once and is not handled already waits from now on: this one must live until the new tokens are
 /// stored. Writing to a pipe that nobody reads ends no Rust program.
 fn hold_back() {
-    for kind in [SignalKind::hangup(), SignalKind::from_raw(SIGTSTP)] {
+    for kind in [SignalKind::hangup(), SignalKind::quit(), SignalKind::from_raw(SIGTSTP)] {
         // The handler that does nothing stays, also when nobody listens.
         if let Err(error) = signal(kind) {
             tracing::debug!(%error, "a signal cannot be held back");

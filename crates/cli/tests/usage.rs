@@ -110,7 +110,9 @@ fn standard_input_is_refused_for_two_before_it_is_read() {
     let world = World::new();
     let input = world.file("input", "secret\n");
     let other = "--other-passphrase-file";
-    let cases: [(&[&str], Option<(&str, &str)>, &str); 12] = [
+    /// Arguments, a variable that is set, and what the refusal names.
+    type Case<'a> = (&'a [&'a str], Option<(&'a str, &'a str)>, &'a str);
+    let cases: [Case<'_>; 12] = [
         (
             &["login", "--client-secret-file", "-", "--password-file", "-", "--issuer", "https://i/"],
             None,

@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub waits: Waits,
     /// Who starts other processes for renewals, if they are not to end with this one.
     pub deputy: Option<Arc<dyn Deputy>>,
+    /// Until when the issuer may be asked, in a process whose life is short.
+    pub begin_until: Option<tokio::time::Instant>,
     /// The sign-in's own access token, for the warm path.
     pub snapshot: ArcSwap<Snapshot>,
     pub events: broadcast::Sender<Event>,
@@ -64,12 +66,14 @@ pub(crate) struct Shared {
     /// What this handle is bound to; another identity under the name makes it answer `Replaced`.
     pub identity: Option<Identity>,
     pub flight: Option<Flight>,
-    /// Whether this very process is at a renewal that must not be left alone.
-    pub renewing_here: bool,
+    /// The renewals that this very process does, and that must not be left alone.
+    pub renewing_here: usize,
     /// The process is ending: no renewal begins in it any more.
     pub leaving: bool,
     /// The token set that is in memory because the store does not take it.
     pub unsaved: Option<Arc<StoreError>>,
+    /// If that is in another process's memory: the attempt that was stored before it. A later one has saved the session.
+    pub unsaved_after: Option<u64>,
     /// Counts looks at the store and what is learned from them, in their order.
     ticks: u64,
     /// Since when what is known is so: a look that began before it is out of date.
@@ -128,6 +132,7 @@ impl Core {
             clock,
             waits,
             deputy: None,
+            begin_until: None,
             snapshot: ArcSwap::from_pointee(Snapshot::none()),
             events,
             next_check: AtomicU64::new(0),
@@ -173,6 +178,22 @@ impl Core {
         // Who began to read before may see what is not durable yet.
         shared.known_at = shared.tick();
         Writing { core: self }
+    }
+
+    /// Why a token set is not stored, unless by now one is. Once the process that had it in memory is gone, it is lost.
+    pub(crate) async fn still_unsaved(&self) -> Option<Arc<StoreError>> {
+        let (unsaved, after) = {
+            let shared = self.shared();
+            (shared.unsaved.clone()?, shared.unsaved_after)
+        };
+        if let Some(after) = after
+            && let Ok(known) = self.reload().await
+            && known.record.as_ref().is_some_and(|record| record.attempt > after)
+        {
+            self.shared().unsaved = None;
+            return None;
+        }
+        Some(unsaved)
     }
 
     /// The same, and `Replaced` if it is another identity's by now.

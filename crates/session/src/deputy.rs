@@ -27,6 +27,10 @@ use crate::{SessionError, codec};
 /// How long a report is waited for. A deputy ends by itself before that, so whoever is silent for so long is stopped.
 const SILENCE: Duration = Duration::from_secs(115);
 
+/// How long after it was told a deputy may still begin to ask the issuer: an exchange and the first tries to store what it
+/// brings must fit into what is left of its life. Time that it was stopped counts.
+const MAY_BEGIN: Duration = Duration::from_secs(45);
+
 /// Starts other processes for renewals, so that a renewal outlives this one.
 ///
 /// For programs that may be killed at any moment and can start themselves again, as the `tokenkeep` command does.
@@ -45,6 +49,9 @@ pub trait Deputy: fmt::Debug + Send + Sync + 'static {
         lease: HandedLease,
         heard: &mut dyn FnMut(Secret),
     ) -> Result<(), HandedLease>;
+
+    /// Called before this process does a renewal itself after all, in the middle of which it should not be ended.
+    fn stays(&self) {}
 }
 
 /// What a deputy is to do.
@@ -142,31 +149,44 @@ impl Core {
         let Some(message) = codec::encode(&handed) else { return Ok(Deputized::Back(lease)) };
         let message = Secret::from(&message[..]);
         let before = self.attempt();
-        let lease = match lease.hand_over() {
-            Ok(lease) => lease,
+        let handed = match lease.hand_over() {
+            Ok(handed) => handed,
             Err(error) => {
                 tracing::debug!(%error, "a renewal cannot be handed to another process");
-                return Ok(Deputized::Gone);
+                return Ok(Deputized::Back(lease));
             }
         };
+        // What was handed over holds it from now on.
+        drop(lease);
+        let lease = handed;
         let (send, mut reports) = mpsc::unbounded_channel();
         let deputy = Arc::clone(deputy);
         let work = tokio::task::spawn_blocking(move || {
             // Nobody listens any more once the last report was heard.
             deputy.renew(&message, lease, &mut |report| drop(send.send(report)))
         });
-        let silent = Instant::now() + SILENCE;
+        let mut silent = Instant::now() + SILENCE;
         loop {
             match timeout_at(silent, reports.recv()).await {
                 Ok(Some(report)) => match codec::decode::<Report>(report.expose()) {
                     Some(Report::NotSaved(why)) => {
                         let source = Arc::new(why.into_error());
-                        self.shared().unsaved = Some(Arc::clone(&source));
+                        {
+                            let mut shared = self.shared();
+                            shared.unsaved = Some(Arc::clone(&source));
+                            shared.unsaved_after = Some(before);
+                        }
+                        // It goes on for as long as that lasts.
+                        silent = Instant::now() + SILENCE;
                         early.send_replace(Some(Err(SessionError::NotSaved { source })));
                     }
                     report => {
-                        self.shared().unsaved = None;
-                        return self.heed(report.unwrap_or(Report::TryYourself), order, before).await;
+                        let report = report.unwrap_or(Report::TryYourself);
+                        // Every other word means that what it got is stored, or of no use any more.
+                        if !matches!(report, Report::TryYourself) {
+                            self.shared().unsaved = None;
+                        }
+                        return self.heed(report, order, before).await;
                     }
                 },
                 Ok(None) => break,
@@ -176,8 +196,7 @@ impl Core {
                 }
             }
         }
-        // What it had in memory is gone with it.
-        self.shared().unsaved = None;
+        // What it had in memory is gone with it: it stays unsaved until a later attempt is stored.
         let Ok(Err(lease)) = work.await else {
             tracing::warn!("the process that was to renew the session has ended without a report");
             return Ok(Deputized::Gone);
@@ -247,13 +266,17 @@ impl Session {
         lease: HandedLease,
         mut report: impl FnMut(Secret),
     ) -> Result<(), SessionError> {
+        let begin_until = Instant::now() + MAY_BEGIN;
         let Some(handed) = codec::decode::<Handed>(order.expose()) else {
             return Err(StoreError::Invalid {
                 what: "what was handed over is no order of this version".into(),
             }
             .into());
         };
-        let core = Self::builder(store, &handed.session).build().await?.into_core();
+        let mut core = Self::builder(store, &handed.session).build().await?.into_core();
+        if let Some(core) = Arc::get_mut(&mut core) {
+            core.begin_until = Some(begin_until);
+        }
         handed.rejected.into_iter().for_each(|token| core.reject(token));
         let lease = core.store.receive_lease(&core.key, lease).await?;
         let (early, mut unsaved) = watch::channel(None);

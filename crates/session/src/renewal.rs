@@ -108,11 +108,11 @@ enum Waited {
 }
 
 /// A renewal that this process does itself.
-struct Here<'a>(&'a Core);
+pub(crate) struct Here(Arc<Core>);
 
-impl Drop for Here<'_> {
+impl Drop for Here {
     fn drop(&mut self) {
-        self.0.shared().renewing_here = false;
+        self.0.shared().renewing_here -= 1;
     }
 }
 
@@ -193,6 +193,9 @@ impl Core {
                     Deputized::Gone => continue,
                 }
             }
+            if let Some(absent) = self.deputy.as_ref().filter(|_| deputy.is_none()) {
+                absent.stays();
+            }
             let _here = self.begin_here()?;
             let outcome = self.renew_under(&lease, order, early).await;
             if let Err(error) = lease.release().await {
@@ -203,13 +206,14 @@ impl Core {
     }
 
     /// Marks this process as one that must not end, unless it is ending already.
-    fn begin_here(&self) -> Result<Here<'_>, SessionError> {
+    pub(crate) fn begin_here(self: &Arc<Self>) -> Result<Here, SessionError> {
         let mut shared = self.shared();
         if shared.leaving {
             return Err(SessionError::System { what: "a renewal in a process that is ending" });
         }
-        shared.renewing_here = true;
-        Ok(Here(self))
+        shared.renewing_here += 1;
+        drop(shared);
+        Ok(Here(Arc::clone(self)))
     }
 
     /// Tries for the lease, and watches what its holder does meanwhile: what it stores, or its failure, is the answer for
@@ -291,6 +295,9 @@ impl Core {
             // Before the note: an issuer whose endpoints cannot be found has not been asked anything yet.
             if let Err(error) = client.load_metadata().await {
                 return Err(self.note_failure(lease, record, note.as_ref(), order, &error).await);
+            }
+            if self.begin_until.is_some_and(|until| Instant::now() > until) {
+                return Err(SessionError::Busy(holder(None, Duration::ZERO)));
             }
             let note = note.filter(|note| note.is_about(record));
             let exchange = Exchange {

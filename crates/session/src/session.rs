@@ -489,7 +489,7 @@ impl Session {
         let must_stay = {
             let mut shared = self.core.shared();
             shared.leaving = true;
-            shared.renewing_here || shared.unsaved.is_some()
+            shared.renewing_here > 0 || shared.unsaved.is_some()
         };
         if must_stay { self.close(limit).await } else { Ok(()) }
     }
@@ -503,12 +503,16 @@ impl Session {
         let core = Arc::clone(&self.core);
         thread::run(async move {
             let idle = async {
-                while core.shared().flight.is_some() {
+                let is_busy = || {
+                    let shared = core.shared();
+                    shared.flight.is_some() || shared.renewing_here > 0
+                };
+                while is_busy() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
             let _ = tokio::time::timeout(limit, idle).await;
-            match core.shared().unsaved.clone() {
+            match core.still_unsaved().await {
                 Some(source) => Err(SessionError::NotSaved { source }),
                 None => Ok(()),
             }

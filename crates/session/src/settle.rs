@@ -258,7 +258,11 @@ impl Core {
                 Ok(note) => lease.set_note(&note).await,
                 Err(error) => Err(error),
             };
-            self.shared().unsaved = Some(Arc::clone(&error));
+            {
+                let mut shared = self.shared();
+                shared.unsaved = Some(Arc::clone(&error));
+                shared.unsaved_after = None;
+            }
             early.send_replace(Some(Err(SessionError::NotSaved { source: error })));
             sleep(pause).await;
             pause = (pause * 2).min(SAVE_PAUSES.1);

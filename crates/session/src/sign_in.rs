@@ -126,10 +126,12 @@ impl Core {
             }
             Err(error) => return Err(error.into()),
         };
+        let here = self.begin_here()?;
         let (adopted, replaced) = self.put_over(record).await?;
         let (sender, outcome) = watch::channel(None);
         let (core, old) = (Arc::clone(self), replaced.clone());
         thread::spawn(async move {
+            let _here = here;
             let order = Order { after: Some(adopted.attempt), explicit: true, ..Order::default() };
             let mut outcome = core.renew_under(&lease, &order, &sender).await;
             if let Err(error) = &outcome

@@ -188,12 +188,13 @@ impl Lease {
     }
 
     /// Gives the lease to a child process: pass what is returned as the child's standard input or another descriptor,
-    /// and have it call [`SecretStore::receive_lease`]. Until both this lease and the child's are gone, it is held.
+    /// and have it call [`SecretStore::receive_lease`]. Until both this lease and the child's are gone, it is held: drop this
+    /// one. If it cannot be given, it is still this one's.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unsupported`] where leases cannot cross processes.
-    pub fn hand_over(self) -> Result<HandedLease, StoreError> {
+    pub fn hand_over(&self) -> Result<HandedLease, StoreError> {
         self.held.hand_over()
     }
 

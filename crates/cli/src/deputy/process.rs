@@ -5,6 +5,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -15,12 +16,15 @@ use tokenkeep::{Secret, SessionError};
 
 use super::{GO, NAME, READY, read_part, write_part};
 
-/// When the process ends, whatever it is doing: an exchange lasts 45 s at most, and what is left is for saving.
-const LIFE: Duration = Duration::from_secs(110);
+/// When the process ends, in seconds: an exchange lasts 45 s at most, and what is left is for saving.
+const LIFE: u32 = 110;
+
+/// Whether new tokens are in memory alone: as long as that lasts, the process does not end by itself.
+static UNSAVED: AtomicBool = AtomicBool::new(false);
 
 /// What must not end it before its work is done. Blocked, they wait for the end, which comes soon.
-const HELD_BACK: [Signal; 5] =
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGTSTP, Signal::SIGPIPE];
+const HELD_BACK: [Signal; 6] =
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGTSTP, Signal::SIGPIPE];
 
 /// Whether this process was started to renew for another.
 pub(crate) fn is_this() -> bool {
@@ -64,7 +68,12 @@ fn stand_alone() -> io::Result<Passed> {
     // Its arguments have the whole name; this one is cut by the kernel at 15 bytes.
     nix::sys::prctl::set_name(c"tokenkeep-renew")?;
     std::thread::Builder::new().name("end".to_owned()).spawn(|| {
-        std::thread::sleep(LIFE);
+        // One by one: however long the process was stopped, that counts as one, and its work has the rest.
+        let mut left = LIFE;
+        while left > 0 || UNSAVED.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_secs(1));
+            left = left.saturating_sub(1);
+        }
         std::process::exit(1);
     })?;
     Ok(passed)
@@ -101,11 +110,15 @@ fn serve(passed: Passed) -> io::Result<()> {
             let store = Vault::receive(&vault).await?;
             drop(vault);
             let lease = HandedLease::from(lease);
-            Session::act_for(Arc::new(store), &renewal, lease, |said| {
+            let done = Session::act_for(Arc::new(store), &renewal, lease, |said| {
+                // Before its last word there is but one: that new tokens cannot be stored yet.
+                UNSAVED.store(true, Ordering::SeqCst);
                 // Whoever asked may be gone.
                 let _ = write_part(&mut report, said.expose());
             })
-            .await
+            .await;
+            UNSAVED.store(false, Ordering::SeqCst);
+            done
         })
         .map_err(|error: SessionError| io::Error::other(error))
 }
