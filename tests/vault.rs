@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use mock_auth0::{Endpoint, Fault, FaultRule, MockAuth0};
 use tokenkeep_tests::{
-    Home, Mounts, NOBODY, Outsider, Ran, is_root, set_mode, told_as_untested, until, write_private,
+    DEPUTY, Home, Mounts, NOBODY, Outsider, Ran, is_root, set_mode, signal, told_as_untested, until,
+    write_private,
 };
 
 /// The commands that meet the vault first of all. None of them has reached the issuer when the vault refuses.
@@ -552,6 +553,23 @@ fn a_disk_filled_by_another_sessions_renewal_leaves_both_alive() {
     }
 }
 
+/// The processes that `strace` with this number traces.
+fn traced_by(tracer: u32) -> Vec<u32> {
+    let line = format!("TracerPid:\t{tracer}");
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_traced = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| status.lines().any(|found| found == line))
+    };
+    processes.filter(is_traced).collect()
+}
+
+fn is_deputy(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(DEPUTY.as_bytes()))
+}
+
 #[test]
 fn a_failed_sync_loses_nothing() {
     let mock = MockAuth0::builder().overlap(Duration::from_secs(60)).start_blocking().unwrap();
@@ -598,14 +616,25 @@ fn a_failed_sync_loses_nothing() {
             .unwrap(),
     )
     .ends(0);
-    assert!(ran.stderr.contains("could not be stored; trying again"), "{ran:#?}");
+    assert!(ran.stderr.contains("cannot be saved yet"), "{ran:#?}");
     assert_eq!(mock.counters().refreshes(), 1);
     works(&home);
     // One that does not: it is told as what it is, and what was stored stays, for the issuer's overlap.
     let before = home.stored_refresh_token().unwrap();
     let later = "inject=fdatasync:error=EIO:when=3+ inject=fsync:error=EIO:when=2+";
-    let ran = Ran::from(faulty(later, &["renew", "--json", "--timeout", "3s"]).output().unwrap()).ends(6);
-    let last: serde_json::Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    let stderr = home.folder.path().join("stderr");
+    let mut command = faulty(later, &["renew", "--json", "--timeout", "3s"]);
+    let mut traced = command.stderr(std::fs::File::create(&stderr).unwrap()).spawn().unwrap();
+    // What renews goes on trying, for as long as the disk fails: the command alone ends.
+    let told = || std::fs::read_to_string(&stderr).unwrap();
+    until("the error", || told().contains("not_saved"));
+    let deputy =
+        traced_by(traced.id()).into_iter().find(|pid| is_deputy(*pid)).expect("what renews is there");
+    until("the end of the command", || traced_by(traced.id()) == [deputy]);
+    signal(deputy, "KILL");
+    assert_eq!(traced.wait().unwrap().code(), Some(6));
+    let last: serde_json::Value = serde_json::from_str(told().lines().last().unwrap()).unwrap();
+    let ran = told();
     assert_eq!(last["error"]["code"], "not_saved", "{ran:#?}");
     assert!(last["error"]["help"].as_str().unwrap().contains("writable"), "{ran:#?}");
     assert_eq!(home.stored_refresh_token().unwrap(), before);
