@@ -59,13 +59,15 @@ fn tail(view: &View) -> io::Result<Option<Tail>> {
 }
 
 /// Whether a file that is seen now has less than one that was seen before. A frame that was seen, and is a torn tail now,
-/// is no sign of it: its sync failed.
+/// is no sign of it: its sync failed. In the same file that holds whatever the tail says: what a disk gives back of it may be
+/// from before, as a mark that was written over.
 pub(super) fn has_gone_back(before: Highest, now: &View) -> io::Result<bool> {
     if now.log.next_seq >= before.next_seq {
         return Ok(false);
     }
-    let tail = tail(now)?.filter(|tail| tail.next_seq >= before.next_seq);
-    Ok(!tail.is_some_and(|tail| tail.len == MARK_LEN as u64 || now.id == before.id))
+    Ok(!tail(now)?.is_some_and(|tail| {
+        now.id == before.id || (tail.len == MARK_LEN as u64 && tail.next_seq >= before.next_seq)
+    }))
 }
 
 /// The lowest seq from `next` on of which no byte is lower than that of `mark`: written over it, and stopped after any

@@ -21,6 +21,20 @@ fn variable(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// Seeds whose histories found a fault beyond the first [`HISTORIES`]. 13900: a mark that was written over, and came back
+/// as the file's clean pages were read again, was told as an older file.
+const FOUND: [u64; 1] = [13_900];
+
+#[test]
+fn histories_that_found_a_fault_find_none() {
+    for seed in FOUND {
+        let mut history = History::new(seed);
+        if let Err(error) = history.run() {
+            panic!("TOKENKEEP_CRASH_SEED={seed}: {error}\n{}", history.steps.join("\n"));
+        }
+    }
+}
+
 #[test]
 fn no_random_history_loses_or_damages_anything() {
     let first = variable("TOKENKEEP_CRASH_SEED").unwrap_or(1);
