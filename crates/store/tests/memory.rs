@@ -30,7 +30,7 @@ use tokenkeep_store::{
     SecretString, Source, Sources, StoreError, Unlock, Vault,
 };
 
-const STEPS: usize = 9;
+const STEPS: usize = 11;
 const TEST: &str = "a_process_that_has_used_a_vault_keeps_nothing_of_it";
 const VALUES: [(&str, usize); 4] = [("token", 40), ("page", 4096), ("large", 100_000), ("largest", 300_000)];
 
@@ -117,6 +117,12 @@ async fn use_a_vault(place: &Path, step: usize) {
         Opening::new(Environment::from_iter(vault.into_iter().chain(variables)))
     };
     let by_identity = || opening(&[("TOKENKEEP_IDENTITY", "identity")]);
+    // As `--export-identity` does.
+    let by_file = || {
+        let source = Source::IdentityFile(place.join("identity"));
+        let ways = || panic!("only what is named is looked at");
+        Sources::new(Environment::empty()).given("the test", source).unlock(&path, ways).unwrap()
+    };
     let by_passphrase = || opening(&[("TOKENKEEP_PASSPHRASE_FILE", "passphrase")]);
     let keychain: Arc<dyn Keychain> = Arc::new(Folder(place.to_owned()));
     match step {
@@ -180,24 +186,26 @@ async fn use_a_vault(place: &Path, step: usize) {
             assert_eq!(vault.get(&key("token")).await.unwrap().unwrap().value, read(place, "token"));
         }
         8 => {
-            // What `vault export` and `vault import` do, over several chunks of an age file.
-            let filled = place.join("filled.vault");
-            let unlock = || Unlock::identity(read_text(place, "identity"), "the test");
-            let vault = Vault::open(&filled, &unlock()).await.unwrap();
-            let export = vault.export().await.unwrap();
-            let message =
-                export.encrypt(&[std::fs::read_to_string(place.join("recipient")).unwrap()]).unwrap();
+            // What `vault export` does, over several chunks of an age file.
+            let vault = Vault::open(&place.join("filled.vault"), &by_file()).await.unwrap();
+            let recipient = std::fs::read_to_string(place.join("recipient")).unwrap();
+            let message = vault.export().await.unwrap().encrypt(&[recipient]).unwrap();
             assert!(message.len() > 500_000);
             std::fs::write(place.join("export.age"), message).unwrap();
+        }
+        9 => {
+            // What `vault import` does first, alone: what comes after it writes over what it leaves.
+            let vault = Vault::open(&place.join("filled.vault"), &by_file()).await.unwrap();
+            let export = vault.read_export(read(place, "export.age"), by_file()).await.unwrap();
+            assert_eq!(export.entries.len(), VALUES.len());
+        }
+        10 => {
+            let vault = Vault::open(&place.join("filled.vault"), &by_file()).await.unwrap();
+            let export = vault.read_export(read(place, "export.age"), by_file()).await.unwrap();
             vault.clear().await.unwrap();
-            let export = vault.read_export(read(place, "export.age"), unlock()).await.unwrap();
             let imported = vault.import(&export, &BTreeMap::new(), Duration::ZERO).await.unwrap();
             assert_eq!(imported.len(), VALUES.len());
         }
         _ => unreachable!(),
     }
-}
-
-fn read_text(folder: &Path, name: &str) -> SecretString {
-    SecretString::from_secret(&read(folder, name)).unwrap()
 }
