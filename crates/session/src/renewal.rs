@@ -25,7 +25,7 @@ use crate::note::{Phase, RenewalNote};
 use crate::random;
 use crate::record::{EndReason, Record, State, StoredEnd};
 use crate::settle::Exchange;
-use crate::snapshot::{DEFAULT_MIN_TTL, Snapshot};
+use crate::snapshot::{DEFAULT_MIN_TTL, Snapshot, effective_min_ttl};
 
 /// After an exchange that was cut off, no second rotation starts for this long: the first request may still arrive, and
 /// an issuer forgives only the token before the last.
@@ -59,6 +59,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// How long a token must be alive that was born with this lifetime: as long as was asked, or half of it.
+    pub(crate) fn insisted_ttl(&self, lifetime: Option<Duration>) -> Duration {
+        if self.ahead { self.min_ttl } else { effective_min_ttl(self.min_ttl, lifetime) }
+    }
+
     /// What stands for audience, scope and parameters in a note; `None` for a plain renewal.
     pub(crate) fn wish(&self) -> Option<String> {
         if self.audience.is_none() && self.scope.is_none() && self.parameters.is_empty() {
@@ -135,12 +140,8 @@ impl Core {
         if let Some(snapshot) = self.usable(order, record, note) {
             let new_enough = order.after.is_none_or(|after| snapshot.attempt > after);
             // What a forced renewal brought is the issuer's newest word, however short its life.
-            let alive = order.after.is_some()
-                || if order.ahead {
-                    snapshot.lives_for(order.min_ttl, &*self.clock)
-                } else {
-                    snapshot.is_good(order.min_ttl, &*self.clock)
-                };
+            let enough = order.insisted_ttl(snapshot.lifetime());
+            let alive = order.after.is_some() || snapshot.lives_for(enough, &*self.clock);
             // Parameters have to be sent, whatever is stored.
             if new_enough && alive && order.parameters.is_empty() {
                 return Ok(Decision::Good(snapshot));

@@ -406,10 +406,9 @@ impl Session {
         let note = self.core.note().await?;
         Ok(known.record.as_ref().is_some_and(|record| {
             let note = note.as_ref().filter(|note| note.is_about(record));
-            self.core.usable(&Order::default(), record, note).is_some_and(|snapshot| {
-                snapshot.is_valid(&*self.core.clock)
-                    && snapshot.remaining(&*self.core.clock).is_none_or(|remaining| remaining >= ttl)
-            })
+            self.core
+                .usable(&Order::default(), record, note)
+                .is_some_and(|snapshot| snapshot.lives_for(ttl, &*self.core.clock))
         }))
     }
 

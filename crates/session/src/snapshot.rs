@@ -99,11 +99,6 @@ impl Snapshot {
         !self.token.is_empty() && self.remaining(clock).is_none_or(|remaining| !remaining.is_zero())
     }
 
-    /// Valid, and alive for as long as was asked, or for half of what it was born with.
-    pub(crate) fn is_good(&self, min_ttl: Duration, clock: &dyn Clock) -> bool {
-        self.lives_for(effective_min_ttl(min_ttl, self.lifetime), clock)
-    }
-
     /// Valid, and alive for so long.
     pub(crate) fn lives_for(&self, ttl: Duration, clock: &dyn Clock) -> bool {
         self.is_valid(clock) && self.remaining(clock).is_none_or(|remaining| remaining >= ttl)
