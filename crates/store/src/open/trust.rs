@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::place::pins;
 use super::{Opening, Place, VAULT_ID};
 use crate::StoreError;
-use crate::vault::{KeyId, KeyPin, PinRead, Said, VaultOptions, refusal};
+use crate::vault::{KeyId, KeyPin, PinRead, Said, VaultOptions, refusal, refusal_by};
 
 /// What is pinned for a vault, and what stands there.
 #[derive(Clone, Debug)]
@@ -68,13 +68,7 @@ impl PinReport {
     /// Why a public key may not open it.
     pub fn refusal(&self) -> Option<StoreError> {
         match &self.given {
-            Some((id, _)) if *id == self.found => None,
-            Some((id, by)) => Some(StoreError::UntrustedKeys {
-                path: self.vault.clone(),
-                found: self.found.to_string(),
-                expected: id.to_string(),
-                by: by.clone(),
-            }),
+            Some((id, by)) => refusal_by(*id, by, &self.vault, self.found),
             None => refusal(&self.pins, &self.vault, self.found),
         }
     }

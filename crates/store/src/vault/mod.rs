@@ -86,7 +86,7 @@ pub use self::import::{Compacted, ImportOutcome, Imported, Seen};
 pub use self::keychain::Keychain;
 pub(crate) use self::pin::KeyPin;
 pub use self::pin::PinState;
-pub(crate) use self::pin_rule::{PinRead, Said, refusal};
+pub(crate) use self::pin_rule::{PinRead, Said, refusal, refusal_by};
 pub use self::probe::{ProbedWay, VaultProbe};
 pub use self::recovery::RecoveryKey;
 pub use self::rekey::{Rekey, RekeyPlan};

@@ -14,7 +14,7 @@ use super::disk::Disk;
 use super::frame::{HEADER_LEN, Header, KeyId};
 use super::lock::{Held, LEASES};
 use super::pin_file::{Pin, files, of_names_for, read, stem, try_place, write, write_first};
-use super::pin_rule::{PinRead, Said, refusal};
+use super::pin_rule::{PinRead, Said, refusal, refusal_by};
 use super::place::Place;
 use super::{VaultOptions, view};
 use crate::StoreError;
@@ -96,12 +96,7 @@ impl KeyPin {
     /// Refuses a vault that is not the one whose id was given. Before any key is tried.
     pub(super) fn check_given(&self, vault: &Path, found: KeyId) -> Result<(), StoreError> {
         match self {
-            Self::Given { id, by, .. } if *id != found => Err(StoreError::UntrustedKeys {
-                path: vault.to_owned(),
-                found: found.to_string(),
-                expected: id.to_string(),
-                by: by.clone(),
-            }),
+            Self::Given { id, by, .. } => refusal_by(*id, by, vault, found).map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }

@@ -69,6 +69,16 @@ pub(crate) fn refusal(pins: &[PinRead], vault: &Path, found: KeyId) -> Option<St
     })
 }
 
+/// Why a vault with `found` is not the one whose id was given, which takes the place of all pins.
+pub(crate) fn refusal_by(given: KeyId, by: &str, vault: &Path, found: KeyId) -> Option<StoreError> {
+    (given != found).then(|| StoreError::UntrustedKeys {
+        path: vault.to_owned(),
+        found: found.to_string(),
+        expected: given.to_string(),
+        by: by.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
