@@ -12,26 +12,38 @@ use super::scene::{Every, create, reopen};
 use super::torn::ending_at;
 use crate::StoreError;
 
+/// Lets the second sync of process 1 fail, once `reader` has read: the first makes durable what is there. These `pages`
+/// of it get to the disk. What else fails is said by `refused`.
+fn fail_a_sync(
+    world: &Arc<World>,
+    reader: &Arc<Vault>,
+    pages: usize,
+    refused: impl Fn(Moment) -> Option<i32> + Send + 'static,
+) -> Arc<Mutex<Seen>> {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let (looks, saw, mut syncs) = (Arc::clone(reader), Arc::clone(&seen), 0);
+    world.fly(Box::new(move |_, moment| {
+        if let Some(errno) = refused(moment) {
+            return Event::Fails { errno, after: 0 };
+        }
+        if moment.op != Op::SyncData || moment.process != 1 {
+            return Event::Done;
+        }
+        syncs += 1;
+        if syncs == 1 {
+            return Event::Done;
+        }
+        read(&looks, &mut saw.lock().unwrap()).unwrap();
+        Event::Fails { errno: nix::libc::EIO, after: pages }
+    }));
+    seen
+}
+
 /// Process 1 puts key 0 and its sync fails, after process 9 has read it. There is no space for another file.
 fn marked(world: &Arc<World>, made: &Vault, len: usize, number: u64, pages: usize) -> Seen {
     let (writer, reader) = (reopen(world, 1, made).unwrap(), Arc::new(reopen(world, 9, made).unwrap()));
-    let looks = Arc::clone(&reader);
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let saw = Arc::clone(&seen);
-    // The first sync makes durable what is there.
-    let mut syncs = 0;
-    world.fly(Box::new(move |_, moment| match moment.op {
-        Op::SyncData if moment.process == 1 => {
-            syncs += 1;
-            if syncs == 1 {
-                return Event::Done;
-            }
-            read(&looks, &mut saw.lock().unwrap()).unwrap();
-            Event::Fails { errno: nix::libc::EIO, after: pages }
-        }
-        Op::Create => Event::Fails { errno: nix::libc::ENOSPC, after: 0 },
-        _ => Event::Done,
-    }));
+    let full = |moment: Moment| (moment.op == Op::Create).then_some(nix::libc::ENOSPC);
+    let seen = fail_a_sync(world, &reader, pages, full);
     let failed = Put { key: 0, len }.perform(&writer, number).unwrap_err();
     assert!(matches!(failed.error, StoreError::Unsynced { .. }), "{failed:?}");
     world.land();
@@ -87,22 +99,10 @@ fn a_frame_that_only_memory_held_leaves_no_older_file_and_its_revision_to_no_oth
         ending_at(&world, &made, end);
         let (writer, reader) =
             (reopen(&world, 1, &made).unwrap(), Arc::new(reopen(&world, 2, &made).unwrap()));
-        let (seen, looks) = (Arc::new(Mutex::new(Seen::default())), Arc::clone(&reader));
-        let (saw, mut syncs) = (Arc::clone(&seen), 0);
-        world.fly(Box::new(move |_, moment| match moment.op {
-            Op::SyncData if moment.process == 1 => {
-                syncs += 1;
-                if syncs == 1 {
-                    return Event::Done;
-                }
-                read(&looks, &mut saw.lock().unwrap()).unwrap();
-                Event::Fails { errno: nix::libc::EIO, after: 0 }
-            }
-            Op::Create | Op::Truncate if moment.process == 1 => {
-                Event::Fails { errno: nix::libc::EIO, after: 0 }
-            }
-            _ => Event::Done,
-        }));
+        let no_change = |moment: Moment| {
+            (moment.process == 1 && matches!(moment.op, Op::Create | Op::Truncate)).then_some(nix::libc::EIO)
+        };
+        let seen = fail_a_sync(&world, &reader, 0, no_change);
         Put { key: 0, len: 300 }.perform(&writer, 70).unwrap_err();
         world.land();
         world.kill(1);
