@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 /// Measurements of the same thing: times in nanoseconds, or bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times(Vec<f64>);
@@ -91,6 +93,15 @@ pub(crate) fn in_batches(batches: usize, calls: u32, mut call: impl FnMut()) -> 
         }
     }
     times
+}
+
+/// What the system says of this process's memory under a name such as `VmRSS:`, in bytes.
+pub(crate) fn own_memory(name: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("this system does not tell")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("there is no {name}"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("it is no number")?;
+    Ok(kib * 1024)
 }
 
 pub(crate) fn nanoseconds(time: Duration) -> f64 {

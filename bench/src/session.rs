@@ -1,5 +1,6 @@
 //! A session: asking it, renewing it, and many who want the same.
 
+mod bare;
 mod crowd;
 mod many;
 mod renewal;

@@ -49,12 +49,13 @@ impl Stage {
         let ways =
             vec![NewWayIn::passphrase(PASSPHRASE.as_bytes().to_vec()), NewWayIn::recipient(&recipient)];
         let store: Arc<dyn SecretStore> = Arc::new(Vault::create(&vault, ways).await?);
-        let session = Session::open(store, "default").await?;
-        let client = TokenClient::builder(issuer.issuer(), &issuer.client_id()).build()?;
-        let request = SignIn::new("openid profile email offline_access").audience(issuer.audience());
-        let seeded = issuer.seed_session().context("the mock issuer gives no session")?;
-        session.adopt(&client, request, SecretString::from(seeded.refresh_token())).await?;
+        let session = signed_in(&issuer, store, "default").await?;
         Ok(Self { issuer, passphrase_file, identity_file, vault, session, recipient, identity, folder })
+    }
+
+    /// A session of this name in `store`, signed in at the mock issuer.
+    pub(crate) async fn sign_in(&self, store: &Arc<dyn SecretStore>, name: &str) -> anyhow::Result<Session> {
+        signed_in(&self.issuer, Arc::clone(store), name).await
     }
 
     /// A path in a folder of its own.
@@ -85,6 +86,15 @@ impl Stage {
     pub(crate) fn by_passphrase() -> Unlock {
         Unlock::passphrase(PASSPHRASE.as_bytes().to_vec(), "the bench")
     }
+}
+
+async fn signed_in(issuer: &MockAuth0, store: Arc<dyn SecretStore>, name: &str) -> anyhow::Result<Session> {
+    let session = Session::open(store, name).await?;
+    let client = TokenClient::builder(issuer.issuer(), &issuer.client_id()).build()?;
+    let request = SignIn::new("openid profile email offline_access").audience(issuer.audience());
+    let seeded = issuer.seed_session().context("the mock issuer gives no session")?;
+    session.adopt(&client, request, SecretString::from(seeded.refresh_token())).await?;
+    Ok(session)
 }
 
 fn private(path: &Path, text: &str) -> anyhow::Result<()> {

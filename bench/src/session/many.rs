@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use serde_json::Value;
-use tokenkeep_auth0::TokenClient;
-use tokenkeep_secret::SecretString;
-use tokenkeep_session::{Session, SignIn};
+use tokenkeep_session::Session;
 use tokenkeep_store::{Expected, SecretStore};
 
+use super::bare::Bare;
 use crate::Plan;
-use crate::measure::{Times, nanoseconds, now};
+use crate::measure::{Times, nanoseconds, now, own_memory};
 use crate::report::{Report, Row};
 use crate::stage::Stage;
 
@@ -28,7 +26,10 @@ pub(super) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> 
     }
     let vault = stage.create_vault(&stage.path("many", "sessions.vault")?).await?;
     let store: Arc<dyn SecretStore> = Arc::new(vault);
-    let active = sign_in(stage, &store, "active", ACTIVE).await?;
+    let mut active = Vec::with_capacity(ACTIVE);
+    for number in 0..ACTIVE {
+        active.push(stage.sign_in(&store, &format!("active-{number}")).await?);
+    }
     fill(&store).await?;
     if plan.wants(RENEWED) {
         renew(plan, stage, report, &active).await?;
@@ -37,24 +38,6 @@ pub(super) async fn measure(plan: &Plan, stage: &Stage, report: &mut Report) -> 
         memory(plan, report, &store).await?;
     }
     Ok(())
-}
-
-async fn sign_in(
-    stage: &Stage,
-    store: &Arc<dyn SecretStore>,
-    name: &str,
-    count: usize,
-) -> anyhow::Result<Vec<Session>> {
-    let client = TokenClient::builder(stage.issuer.issuer(), &stage.issuer.client_id()).build()?;
-    let mut sessions = Vec::with_capacity(count);
-    for number in 0..count {
-        let seeded = stage.issuer.seed_session().context("the mock issuer gives no session")?;
-        let session = Session::open(Arc::clone(store), &format!("{name}-{number}")).await?;
-        let request = SignIn::new("openid profile email offline_access");
-        session.adopt(&client, request, SecretString::from(seeded.refresh_token())).await?;
-        sessions.push(session);
-    }
-    Ok(sessions)
 }
 
 /// The rest of the sessions are copies of one: as large, and never renewed.
@@ -71,13 +54,8 @@ fn copy(number: usize) -> String {
 }
 
 async fn renew(plan: &Plan, stage: &Stage, report: &mut Report, active: &[Session]) -> anyhow::Result<()> {
-    let client = reqwest::Client::new();
-    let (url, client_id) = (stage.issuer.url("/oauth/token"), stage.issuer.client_id());
-    let mut bare = Vec::new();
-    for _ in 0..AT_A_TIME {
-        let seeded = stage.issuer.seed_session().context("the mock issuer gives no session")?;
-        bare.push(seeded.refresh_token().to_owned());
-    }
+    let bare = Bare::new(stage);
+    let mut tokens = (0..AT_A_TIME).map(|_| Bare::token(stage)).collect::<anyhow::Result<Vec<_>>>()?;
     let (mut ours, mut limit) = (Times::default(), Times::default());
     #[expect(clippy::cast_precision_loss, reason = "sixteen")]
     let each = AT_A_TIME as f64;
@@ -87,8 +65,7 @@ async fn renew(plan: &Plan, stage: &Stage, report: &mut Report, active: &[Sessio
         try_join_all(active.iter().skip(first).take(AT_A_TIME).map(|session| session.renew(&[]))).await?;
         ours.push(nanoseconds(start.elapsed()) / each);
         let start = now();
-        let refreshed = bare.iter().map(|token| refresh(&client, &url, &client_id, token));
-        bare = try_join_all(refreshed).await?;
+        tokens = try_join_all(tokens.iter().map(|token| bare.refresh(token))).await?;
         limit.push(nanoseconds(start.elapsed()) / each);
     }
     let row = Row::times(RENEWED, ours, "bare refresh requests, as many at a time", limit);
@@ -96,29 +73,17 @@ async fn renew(plan: &Plan, stage: &Stage, report: &mut Report, active: &[Sessio
     Ok(())
 }
 
-async fn refresh(
-    client: &reqwest::Client,
-    url: &str,
-    client_id: &str,
-    token: &str,
-) -> anyhow::Result<String> {
-    let form = [("grant_type", "refresh_token"), ("client_id", client_id), ("refresh_token", token)];
-    let answer = client.post(url).form(&form).send().await?.error_for_status()?.bytes().await?;
-    let answer: Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
-    Ok(answer["refresh_token"].as_str().context("the answer has no refresh token")?.to_owned())
-}
-
 async fn memory(plan: &Plan, report: &mut Report, store: &Arc<dyn SecretStore>) -> anyhow::Result<()> {
     let count = plan.rounds(SESSIONS - ACTIVE);
     let entry = store.get(&Session::key_of(&copy(ACTIVE))?).await?.context("the entry is missing")?;
-    let before = resident()?;
+    let before = own_memory("VmRSS:")?;
     let mut warm = Vec::with_capacity(count);
     for number in 0..count {
         let session = Session::open(Arc::clone(store), &copy(ACTIVE + number)).await?;
         session.access_token().await?;
         warm.push(session);
     }
-    let after = resident()?;
+    let after = own_memory("VmRSS:")?;
     anyhow::ensure!(warm.len() == count, "the sessions are gone");
     #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
     let each = after.saturating_sub(before) as f64 / count as f64;
@@ -127,12 +92,4 @@ async fn memory(plan: &Plan, report: &mut Report, store: &Arc<dyn SecretStore>) 
     let row = Row::bytes(WARM, Times::one(each), "its entry in the store", Times::one(stored));
     report.add(row.note(format!("resident memory of {count} of them in one process")));
     Ok(())
-}
-
-/// What this process has in memory now, in bytes.
-fn resident() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("this system does not tell")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("there is no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
-    Ok(kib * 1024)
 }

@@ -8,7 +8,7 @@ use tokenkeep_store::{Expected, SecretStore as _, Vault};
 
 use super::open::argon2id;
 use super::{Filled, key, row, value};
-use crate::measure::Times;
+use crate::measure::{Times, own_memory};
 use crate::report::{Report, Row, Target};
 use crate::stage::Stage;
 
@@ -57,8 +57,5 @@ pub(crate) async fn peak(vault: &Path) -> anyhow::Result<u64> {
             }
         }
     }
-    let status = std::fs::read_to_string("/proc/self/status").context("this system tells no peak")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("there is no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmHWM is no number")?;
-    Ok(kib * 1024)
+    own_memory("VmHWM:")
 }
