@@ -12,6 +12,15 @@ fn place(home: &Home, name: &str) -> PathBuf {
     home.folder.path().join(name)
 }
 
+/// Two sessions, and an export of both.
+fn two_exported(mock: &MockAuth0) -> (Home, PathBuf) {
+    let home = Home::signed_in(mock);
+    home.sign_in_as(mock, "other").ends(0);
+    let copy = place(&home, "sessions.age");
+    home.run(&["vault", "export", "-o", copy.to_str().unwrap()]).ends(0);
+    (home, copy)
+}
+
 /// A new key pair: the private one in a file, and the public one.
 fn key_pair(home: &Home, name: &str) -> (PathBuf, String) {
     let text = new_identity();
@@ -62,11 +71,8 @@ fn a_vault_moves_to_another_machine_and_its_session_lives_on() {
 #[test]
 fn an_old_export_leaves_alone_what_was_renewed_since_and_is_not_put_in_its_place_unasked() {
     let mock = MockAuth0::start_blocking().unwrap();
-    let home = Home::signed_in(&mock);
-    home.sign_in_as(&mock, "other").ends(0);
-    let copy = place(&home, "sessions.age");
+    let (home, copy) = two_exported(&mock);
     let copy = copy.to_str().unwrap();
-    home.run(&["vault", "export", "-o", copy]).ends(0);
     home.run(&["renew"]).ends(0);
     let renewed = home.stored_record("default");
     let told = home.run(&["vault", "import", copy]).ends(0);
@@ -100,11 +106,8 @@ fn an_old_export_leaves_alone_what_was_renewed_since_and_is_not_put_in_its_place
 fn a_session_that_is_renewed_while_the_question_is_open_is_left_alone() {
     use std::io::{Read as _, Write as _};
     let mock = MockAuth0::start_blocking().unwrap();
-    let home = Home::signed_in(&mock);
-    home.sign_in_as(&mock, "other").ends(0);
-    let copy = place(&home, "sessions.age");
+    let (home, copy) = two_exported(&mock);
     let copy = copy.to_str().unwrap();
-    home.run(&["vault", "export", "-o", copy]).ends(0);
     let exported = home.stored_record("other");
     for session in ["default", "other"] {
         home.run(&["renew", "--session", session]).ends(0);

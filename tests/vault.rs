@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mock_auth0::{Endpoint, Fault, FaultRule, MockAuth0};
 use tokenkeep_tests::{
-    DEPUTY, Home, Mounts, NOBODY, Outsider, Ran, is_root, set_mode, signal, told_as_untested, until,
-    write_private,
+    Home, Mounts, NOBODY, Outsider, Ran, is_deputy, is_root, set_mode, signal, told_as_untested, traced_by,
+    until, write_private,
 };
 
 /// The commands that meet the vault first of all. None of them has reached the issuer when the vault refuses.
@@ -551,23 +551,6 @@ fn a_disk_filled_by_another_sessions_renewal_leaves_both_alive() {
         let alive = mounts.command(&home.command(&["renew", "--session", name])).output().unwrap();
         Ran::from(alive).ends(0);
     }
-}
-
-/// The processes that `strace` with this number traces.
-fn traced_by(tracer: u32) -> Vec<u32> {
-    let line = format!("TracerPid:\t{tracer}");
-    let processes = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let is_traced = |pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/status"))
-            .is_ok_and(|status| status.lines().any(|found| found == line))
-    };
-    processes.filter(is_traced).collect()
-}
-
-fn is_deputy(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(DEPUTY.as_bytes()))
 }
 
 #[test]

@@ -48,13 +48,28 @@ pub fn descriptors(pid: u32) -> Vec<(u32, PathBuf)> {
     all
 }
 
+/// Whether this process renews for another.
+pub fn is_deputy(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|name| name == [DEPUTY.as_bytes(), b"\0"].concat())
+}
+
+/// The processes that `tracer`, as `strace` is one, looks at.
+pub fn traced_by(tracer: u32) -> Vec<u32> {
+    let line = format!("TracerPid:\t{tracer}");
+    let is_traced = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| status.lines().any(|found| found == line))
+    };
+    processes().filter(is_traced).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
 fn deputies() -> impl Iterator<Item = (u32, u32)> {
-    std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let name = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        (name == [DEPUTY.as_bytes(), b"\0"].concat()).then_some(())?;
-        Some((pid, state_and_parent(pid)?.1))
-    })
+    processes().filter(|pid| is_deputy(*pid)).filter_map(|pid| Some((pid, state_and_parent(pid)?.1)))
 }
 
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {

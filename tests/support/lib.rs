@@ -23,7 +23,7 @@ use tokenkeep::Secret;
 use tokenkeep::store::{Expected, Key, Opener, SecretStore, Unlock, Vault};
 use tokenkeep_clock::SystemClock;
 
-pub use deputy::{DEPUTY, deputy_now, deputy_of, descriptors, is_running, signal};
+pub use deputy::{DEPUTY, deputy_now, deputy_of, descriptors, is_deputy, is_running, signal, traced_by};
 pub use places::{Mounts, NOBODY, Outsider, is_root, set_mode, told_as_untested};
 pub use told::Told;
 

@@ -4,17 +4,18 @@
 
 #[allow(dead_code, reason = "the other server is another test's")]
 mod servers;
+mod session;
 
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::{StreamExt, stream};
 use http::uri::PathAndQuery;
-use mock_auth0::{DEMO_AUDIENCE, DEMO_CLIENT, MockAuth0};
+use mock_auth0::MockAuth0;
 use servers::Door;
-use tokenkeep_auth0::TokenClient;
+use session::{bearer, signed_in};
 use tokenkeep_http::{Error, SessionChannel, grpc_channel, login_required};
-use tokenkeep_session::{EndReason, LoginReason, SecretString, Session, SignIn};
+use tokenkeep_session::{EndReason, LoginReason, Session};
 use tokenkeep_store::MemoryStore;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -59,24 +60,20 @@ impl Decoder for Raw {
     }
 }
 
-/// A session at `mock` that was just signed in; the mock's counters stand at zero.
-async fn signed_in(mock: &MockAuth0) -> Session {
-    let session = Session::open(Arc::new(MemoryStore::new()), "default").await.unwrap();
-    let token = mock.seed_session().unwrap();
-    let issuer = TokenClient::discover(mock.issuer(), DEMO_CLIENT).await.unwrap();
-    let wanted = SignIn::new("openid profile offline_access").audience(DEMO_AUDIENCE);
-    session.adopt(&issuer, wanted, SecretString::from(token.refresh_token())).await.unwrap();
-    mock.reset_counters();
-    session
+struct Scene {
+    mock: MockAuth0,
+    session: Session,
+    door: Door,
+    client: Grpc<SessionChannel>,
 }
 
-async fn bearer(session: &Session) -> String {
-    format!("Bearer {}", session.access_token().await.unwrap().expose())
-}
-
-fn client(session: &Session, origin: &str) -> Grpc<SessionChannel> {
-    let endpoint = Endpoint::from_shared(origin.to_owned()).unwrap();
-    Grpc::new(grpc_channel(session, &endpoint).unwrap())
+/// A signed-in session, and a client of a server that has its eye on the tokens.
+async fn scene() -> Scene {
+    let mock = MockAuth0::start().await.unwrap();
+    let (session, door) = (signed_in(&mock).await, Door::default());
+    let endpoint = Endpoint::from_shared(servers::grpc(door.clone()).await).unwrap();
+    let client = Grpc::new(grpc_channel(&session, &endpoint).unwrap());
+    Scene { mock, session, door, client }
 }
 
 async fn echo(client: &mut Grpc<SessionChannel>, request: Request<Bytes>) -> Result<Bytes, Status> {
@@ -91,10 +88,7 @@ fn message(text: &'static str) -> Request<Bytes> {
 
 #[tokio::test]
 async fn a_call_carries_the_token_and_one_that_is_refused_is_made_again_with_a_new_one() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session, door, mut client } = scene().await;
     assert_eq!(echo(&mut client, message("one")).await.unwrap(), "one");
     let old = bearer(&session).await;
     assert_eq!(door.seen(), std::slice::from_ref(&old));
@@ -110,10 +104,7 @@ async fn a_call_carries_the_token_and_one_that_is_refused_is_made_again_with_a_n
 
 #[tokio::test]
 async fn a_stream_that_goes_on_is_not_sent_again_and_the_next_call_has_the_new_token() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session, door, mut client } = scene().await;
     let old = bearer(&session).await;
     door.refuse(&old["Bearer ".len()..]);
     let live = stream::once(async { Bytes::from_static(b"first of many") }).chain(stream::pending());
@@ -130,10 +121,7 @@ async fn a_stream_that_goes_on_is_not_sent_again_and_the_next_call_has_the_new_t
 
 #[tokio::test]
 async fn a_message_too_long_to_keep_is_not_sent_again() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock: _mock, session, door, mut client } = scene().await;
     let long = || Request::new(Bytes::from(vec![b'x'; 100 * 1024]));
     let old = bearer(&session).await;
     assert_eq!(echo(&mut client, long()).await.unwrap().len(), 100 * 1024, "it is sent whole");
@@ -145,10 +133,7 @@ async fn a_message_too_long_to_keep_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_fresh_token_that_is_refused_too_is_the_servers_answer() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session, door, mut client } = scene().await;
     for round in 0..3 {
         let token = bearer(&session).await;
         door.refuse(&token["Bearer ".len()..]);
@@ -159,10 +144,7 @@ async fn a_fresh_token_that_is_refused_too_is_the_servers_answer() {
 
 #[tokio::test]
 async fn a_call_with_its_own_authorization_is_left_alone() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session: _, door, mut client } = scene().await;
     let mut own = message("own");
     own.metadata_mut().insert("authorization", "Basic bWU6bWU=".parse().unwrap());
     assert_eq!(echo(&mut client, own).await.unwrap_err().code(), Code::Unauthenticated);
@@ -172,10 +154,7 @@ async fn a_call_with_its_own_authorization_is_left_alone() {
 
 #[tokio::test]
 async fn a_session_that_has_ended_fails_the_call_with_the_reason() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session, door, mut client } = scene().await;
     let old = bearer(&session).await;
     door.refuse(&old["Bearer ".len()..]);
     mock.revoke_user(mock_auth0::DEMO_SUB).unwrap();
@@ -192,10 +171,7 @@ async fn a_session_that_has_ended_fails_the_call_with_the_reason() {
 
 #[tokio::test]
 async fn an_issuer_that_is_down_is_no_reason_to_sign_in() {
-    let mock = MockAuth0::start().await.unwrap();
-    let session = signed_in(&mock).await;
-    let door = Door::default();
-    let mut client = client(&session, &servers::grpc(door.clone()).await);
+    let Scene { mock, session, door, mut client } = scene().await;
     door.refuse(&bearer(&session).await["Bearer ".len()..]);
     mock.go_down();
     let failed = echo(&mut client, message("late")).await.unwrap_err();

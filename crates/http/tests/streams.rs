@@ -5,6 +5,7 @@
 
 #[allow(dead_code, reason = "the other server is another test's")]
 mod servers;
+mod session;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,30 +19,14 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mock_auth0::{DEMO_AUDIENCE, DEMO_CLIENT, MockAuth0};
+use mock_auth0::MockAuth0;
 use servers::Door;
-use tokenkeep_auth0::TokenClient;
+use session::{bearer, signed_in};
 use tokenkeep_http::{BoxError, Origins, SessionLayer, client};
-use tokenkeep_session::{SecretString, Session, SignIn};
-use tokenkeep_store::MemoryStore;
+use tokenkeep_session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tower::{ServiceBuilder, ServiceExt};
-
-/// A session at `mock` that was just signed in; the mock's counters stand at zero.
-async fn signed_in(mock: &MockAuth0) -> Session {
-    let session = Session::open(Arc::new(MemoryStore::new()), "default").await.unwrap();
-    let token = mock.seed_session().unwrap();
-    let issuer = TokenClient::discover(mock.issuer(), DEMO_CLIENT).await.unwrap();
-    let wanted = SignIn::new("openid profile offline_access").audience(DEMO_AUDIENCE);
-    session.adopt(&issuer, wanted, SecretString::from(token.refresh_token())).await.unwrap();
-    mock.reset_counters();
-    session
-}
-
-async fn bearer(session: &Session) -> String {
-    format!("Bearer {}", session.access_token().await.unwrap().expose())
-}
 
 async fn call(
     session: &Session,

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+#[allow(dead_code, reason = "what the API saw is told by the mock")]
+mod session;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,13 +14,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use mock_auth0::{BadAnswer, BadBody, DEMO_AUDIENCE, DEMO_CLIENT, Endpoint, Fault, FaultRule, MockAuth0};
+use mock_auth0::{BadAnswer, BadBody, Endpoint, Fault, FaultRule, MockAuth0};
 use reqwest::Response;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use serde_json::Value;
-use tokenkeep_auth0::TokenClient;
+use session::signed_in;
 use tokenkeep_http::{BoxError, Origins, SessionLayer, SessionMiddleware, client, login_required};
-use tokenkeep_session::{EndReason, LoginReason, SecretString, Session, SessionError, SignIn, TokenRequest};
+use tokenkeep_session::{EndReason, LoginReason, Session, SessionError, TokenRequest};
 
 use tokenkeep_store::MemoryStore;
 use tokio::sync::Barrier;
@@ -25,17 +28,6 @@ use tokio::task::JoinSet;
 use tower::{ServiceBuilder, ServiceExt};
 
 const OTHER_AUDIENCE: &str = "https://other.example.com";
-
-/// A session at `mock` that was just signed in; the mock's counters stand at zero.
-async fn signed_in(mock: &MockAuth0) -> Session {
-    let session = Session::open(Arc::new(MemoryStore::new()), "default").await.unwrap();
-    let token = mock.seed_session().unwrap();
-    let issuer = TokenClient::discover(mock.issuer(), DEMO_CLIENT).await.unwrap();
-    let wanted = SignIn::new("openid profile offline_access read:things").audience(DEMO_AUDIENCE);
-    session.adopt(&issuer, wanted, SecretString::from(token.refresh_token())).await.unwrap();
-    mock.reset_counters();
-    session
-}
 
 /// The origin of the mock, whose `/api/` is the protected API.
 fn origin(mock: &MockAuth0) -> String {
