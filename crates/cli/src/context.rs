@@ -128,12 +128,7 @@ impl Context {
     }
 
     fn builder(&self, store: Arc<dyn SecretStore>) -> Result<SessionBuilder, CommandError> {
-        let mut builder = Session::builder(store, &self.session_name()?);
-        if let Some(limit) = self.timeout() {
-            // The session's own limit names who was waited for, so it is to come first.
-            builder = builder.lease_wait(limit.mul_f32(0.9));
-        }
-        Ok(builder)
+        Ok(Session::builder(store, &self.session_name()?).lease_wait(self.lease_wait()))
     }
 
     /// The OS keychain.

@@ -75,6 +75,16 @@ impl Shown<'_> {
     }
 }
 
+/// What is found and pinned, in one line. `proven`: opened by something that proves who wrote the vault.
+pub(super) fn line(report: &PinReport, proven: bool) -> String {
+    let proof = match proven && !report.is_trusted() {
+        true => "; but its writer knew the passphrase that opens it",
+        false => "",
+    };
+    let text = Shown { report, unpinned: None }.text();
+    format!("key id: {}; pinned: {text}{proof}", report.found)
+}
+
 /// The error for a vault that was read for a check, and that is not opened here.
 pub(super) fn refused(error: StoreError) -> CommandError {
     let instead = match &error {

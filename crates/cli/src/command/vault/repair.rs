@@ -179,11 +179,8 @@ fn lines(found: &Found) -> Vec<String> {
     let plan = &found.plan;
     let mut lines = Vec::new();
     if let Some(report) = found.pin.as_ref().filter(|pin| !pin.is_trusted()) {
-        let text = pin::Shown { report, unpinned: None }.text();
-        lines.push(format!(
-            "key id: {}; pinned: {text}; but its writer knew the passphrase that opens it",
-            report.found
-        ));
+        // One that is neither pinned nor proven is refused before.
+        lines.push(pin::line(report, true));
     }
     for entry in &plan.lost {
         lines.push(format!(

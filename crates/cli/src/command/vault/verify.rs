@@ -135,12 +135,7 @@ fn pin_line(checked: &Checked) -> Option<String> {
     if report.is_trusted() && report.troubles.is_empty() {
         return None;
     }
-    let proof = match checked.proven && !report.is_trusted() {
-        true => "; but its writer knew the passphrase that opens it",
-        false => "",
-    };
-    let text = pin::Shown { report, unpinned: None }.text();
-    Some(format!("key id: {}; pinned: {text}{proof}", report.found))
+    Some(pin::line(report, checked.proven))
 }
 
 fn damage(frame: &VaultFrame) -> DamageFields {
