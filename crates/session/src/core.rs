@@ -145,6 +145,11 @@ impl Core {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The attempt that brought what is known.
+    pub(crate) fn known_attempt(&self) -> Option<u64> {
+        self.shared().known.as_ref().and_then(|known| known.record.as_ref().map(|record| record.attempt))
+    }
+
     /// What the store has now. Reads the entry only if its revision is another than the known one.
     ///
     /// While a renewal of this process writes the entry, what was known before: a store may show what is not durable yet.

@@ -148,7 +148,7 @@ impl Core {
         let handed = Handed { session: self.name.clone(), order: order.clone(), rejected };
         let Some(message) = codec::encode(&handed) else { return Ok(Deputized::Back(lease)) };
         let message = Secret::from(&message[..]);
-        let before = self.attempt();
+        let before = self.known_attempt().unwrap_or(0);
         let handed = match lease.hand_over() {
             Ok(handed) => handed,
             Err(error) => {
@@ -206,11 +206,6 @@ impl Core {
             Ok(lease) => Deputized::Back(lease),
             Err(_) => Deputized::Gone,
         })
-    }
-
-    fn attempt(&self) -> u64 {
-        let known = self.shared().known.clone();
-        known.as_ref().and_then(|known| known.record.as_ref()).map_or(0, |record| record.attempt)
     }
 
     /// What a last report means here.

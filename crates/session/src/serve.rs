@@ -129,8 +129,7 @@ impl Core {
 
     /// Joins the renewal under way in this process, or starts one, until one of them gives what was asked for.
     pub(crate) async fn renew_joined(self: Arc<Self>, order: Order) -> Result<Arc<Snapshot>, SessionError> {
-        let before =
-            self.shared().known.as_ref().and_then(|known| known.record.as_ref().map(|record| record.attempt));
+        let before = self.known_attempt();
         let mut joined = 0;
         while joined < JOINS {
             let (flight, own) = self.join_or_start(&order)?;
